@@ -1,0 +1,1 @@
+"""Labels from the teacher, with the probabilities it gave them."""

@@ -1,0 +1,1 @@
+"""The artifact: exported, checked for parity, documented, gated and registered."""

@@ -1,0 +1,1 @@
+"""A released artifact answering texts."""

@@ -1,0 +1,60 @@
+"""Small models behind one protocol.
+
+To add a student: write `students/<name>.py`, add a line to `STUDENTS`, run `pytest tests/test_students.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factory.spec import Label
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Student(Protocol):
+    """A pydantic dataclass of hyperparameters (unknown ones refused); `fit` sets the names that end in `_`."""
+
+    labels_: tuple[str, ...]
+    """Column order of `predict_proba`: spec order."""
+
+    def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:
+        """Learn from text rows; calling it again forgets.
+
+        Args:
+            rows: Columns of `records.text_features`; `label` is never null. `label_probs` (soft labels, null allowed)
+                and `weight` are used by the students that can.
+            labels: The task's labels in spec order; some may have no row.
+            seed: The only source of randomness.
+
+        Returns:
+            The student itself.
+        """
+
+    def predict_proba(self, rows: "Dataset") -> NDArray[np.float64]:
+        """Return probabilities, shape (n_rows, n_labels), rows sum to 1, columns in spec label order.
+
+        Only the input columns of the task kind are read, such as `text`.
+
+        Raises:
+            NotFitted: `fit` has not been called.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted student without pickle; same student, same bytes."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+
+    def to_onnx(self, folder: Path) -> dict[str, Any]:
+        """Write `model.onnx` (float32, output `logits` of shape (n_rows, n_labels)) and its vocabulary.
+
+        Returns:
+            The `inputs` part of the artifact's config.json: how `release/predict.py` turns a text into the inputs of
+            the graph. `softmax(logits)` equals `predict_proba`.
+        """

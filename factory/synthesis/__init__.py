@@ -1,0 +1,1 @@
+"""Strategies that write training texts."""
