@@ -5,7 +5,8 @@ a global. `factory.cli` and the flows install handlers; without one, events cost
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,3 +81,27 @@ class Listener(logging.Handler):
         event = getattr(record, "event", None)
         if isinstance(event, Event):
             self._on_event(event)
+
+
+@contextmanager
+def listening(on_event: Callable[[Event], None]) -> Iterator[None]:
+    """Call a function on each event while the block runs.
+
+    Args:
+        on_event: Called in the thread that emits.
+
+    Yields:
+        Nothing.
+    """
+    listener = Listener(on_event)
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(listener)
+    # Events are for listeners: without this they would also reach whatever handler the root logger has.
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+        logger.propagate = propagate

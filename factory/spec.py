@@ -4,11 +4,29 @@ Only structure lives here. Names of plugins and their params are checked by the 
 files by `factory.check`; both report through `SpecError` with the line of the YAML they complain about.
 """
 
+import json
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+
+from factory.errors import Problem, SpecError
+from factory.spec_errors import problems_of
+from factory.spec_source import Source, read_source
+
+SPEC_FILE = "spec.yaml"
 
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Task names become folder names, registry names and URLs."""
@@ -17,7 +35,32 @@ SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 class Model(BaseModel):
     """Base of every spec model: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        str_strip_whitespace=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # so that editors show them
+    )
+
+
+class Named(Model):
+    """An entry of a list that a bare name can stand for."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_bare_name(cls, value: Any) -> Any:
+        # A number is no name either, but then it is the name that is wrong.
+        return {"name": value} if isinstance(value, str | bool | int | float) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        reference = handler(schema)
+        definition = handler.resolve_ref_schema(reference)
+        mapping = dict(definition)
+        definition.clear()
+        definition |= {"anyOf": [{"type": "string", "minLength": 1}, mapping]}
+        return reference
 
 
 class Kind(StrEnum):
@@ -26,13 +69,20 @@ class Kind(StrEnum):
     TEXT_CLASSIFICATION = "text-classification"
 
 
-class Label(Model):
-    """One answer a row may get."""
+class Label(Named):
+    """One answer a row may get; a bare name will do."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """What the student answers; also what the teacher is shown, so a telling name helps."""
     description: str = ""
     """What belongs under this label, in a phrase; defaults to the name."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("a label name is one line of printable characters")
+        return name
 
     @property
     def phrase(self) -> str:
@@ -94,10 +144,10 @@ class TeacherSpec(Model):
         return self
 
 
-class Plugin(Model):
-    """A plugin by name with its parameters; in YAML a bare name will do."""
+class Plugin(Named):
+    """A plugin by name with its parameters; a bare name will do."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     params: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -163,30 +213,69 @@ class Spec(Model):
             raise ValueError("use 1 to 64 lower-case letters, digits, `-` and `_`, starting with a letter or digit")
         return name
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _accept_bare_labels(cls, value: object) -> object:
-        return _expand_names(value)
-
-    @field_validator("curation", "students", mode="before")
-    @classmethod
-    def _accept_bare_plugins(cls, value: object) -> object:
-        return _expand_names(value)
-
     @field_validator("labels")
     @classmethod
     def _check_duplicates(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
-        seen: dict[str, str] = {}
-        for label in labels:
-            folded = label.name.casefold()
-            if folded in seen:
-                raise ValueError(f"two labels are called {label.name!r} and {seen[folded]!r}")
-            seen[folded] = label.name
+        first: dict[str, str] = {}
+        repeated: list[InitErrorDetails] = []
+        for index, name in enumerate(label.name for label in labels):
+            if name.casefold() in first:
+                other = first[name.casefold()]
+                words = f"{name!r} is given twice" if name == other else f"{name!r} and {other!r} differ in case only"
+                error = PydanticCustomError("in_our_words", "{words}", {"words": words})
+                repeated.append(InitErrorDetails(type=error, loc=(index, "name"), input=name))
+            first.setdefault(name.casefold(), name)
+        if repeated:
+            raise ValidationError.from_exception_data("labels", repeated)
         return labels
 
 
-def _expand_names(value: object) -> object:
-    """Let a list hold bare names beside mappings."""
-    if isinstance(value, list | tuple):
-        return [{"name": item} if isinstance(item, str) else item for item in value]
-    return value
+def load_spec(folder: Path) -> Spec:
+    """Read the structure of a task folder's spec; `factory.check.check_task` looks at plugins and data too.
+
+    Args:
+        folder: A task folder, with a `spec.yaml` in it.
+
+    Returns:
+        The spec.
+
+    Raises:
+        SpecError: The folder or the file is missing or wrong; holds every problem of the structure.
+    """
+    spec, problems = parse_spec(spec_source(folder))
+    if spec is None:
+        raise SpecError(problems)
+    return spec
+
+
+def spec_source(folder: Path) -> Source:
+    """Read `spec.yaml` of a task folder as plain data with lines.
+
+    Args:
+        folder: A task folder.
+
+    Returns:
+        The data, whatever it says.
+
+    Raises:
+        SpecError: There is no such folder or file, or it is no YAML mapping.
+    """
+    if not folder.exists():
+        raise SpecError([Problem(folder, None, "", "no such folder")])
+    if not folder.is_dir():
+        raise SpecError([Problem(folder, None, "", f"expected a task folder with a {SPEC_FILE} in it, got a file")])
+    return read_source(folder / SPEC_FILE)
+
+
+def parse_spec(source: Source) -> tuple[Spec | None, list[Problem]]:
+    """Validate what a file says: return the spec, or None and every problem of its structure."""
+    try:
+        # Strict, so that `seed: true` is not 1; through JSON, where strict still takes lists for tuples.
+        return Spec.model_validate_json(json.dumps(source.data), strict=True), []
+    except ValidationError as error:
+        return None, problems_of(error, Spec, source)
+
+
+def spec_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `spec.yaml`, which editors complete and check by."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}

@@ -102,10 +102,13 @@ class Artifact(Generic[R]):
         return str(self.manifest["fingerprint"])
 
     def load(self) -> R:
-        """Read the result.
+        """Read the result after checking every file.
+
+        Returns:
+            What the stage returned.
 
         Raises:
-            ArtifactCorrupt: A file differs from the manifest, is missing, or cannot be read.
+            ArtifactCorrupt: A file was changed, added or removed after the stage wrote it.
         """
         found = _hash_files(self.folder)
         expected = self.manifest["files"]
@@ -136,6 +139,15 @@ def key_of(
 ) -> Key:
     """Compute what identifies a stage run.
 
+    Args:
+        stage: What would run.
+        params: An instance of `stage.params`.
+        inputs: Artifacts of earlier stages.
+        resources: What the stage would be handed.
+
+    Returns:
+        The fingerprint and the parts it is a hash of.
+
     Raises:
         TypeError: A parameter is not a plain, stable value (a set, a path, a NaN...).
     """
@@ -151,7 +163,14 @@ def key_of(
 
 
 def plain(value: object, where: str = "params") -> Any:
-    """Turn a value into JSON-ready data, or refuse it; key order is kept, because prompts list labels in spec order.
+    """Turn a value into JSON-ready data, or refuse it.
+
+    Args:
+        value: A parameter; the order of a mapping is kept, because prompts list labels in spec order.
+        where: Dotted path of the value, for the message.
+
+    Returns:
+        The same value in dicts, lists, text, numbers, booleans and None.
 
     Raises:
         TypeError: The value has no stable written form.
@@ -239,6 +258,12 @@ def run_stage(
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of an artifact folder.
+
+    Args:
+        folder: A folder that a stage wrote.
+
+    Returns:
+        The manifest as it was written.
 
     Raises:
         ArtifactMissing: There is none.

@@ -1,0 +1,179 @@
+"""Everything that can be wrong in a task folder, found at once and before anything is spent."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from factory.data import DataFile, Survey, survey
+from factory.errors import Problem, SpecError
+from factory.spec import Data, Label, Plugin, Spec, parse_spec, spec_source
+from factory.spec_errors import not_among, problems_of, suggestion
+from factory.spec_source import KeyPath, Source
+
+T = TypeVar("T")
+
+FEW_HOLDOUT_ROWS = 100
+"""Below this a 95% interval of an accuracy is wider than a tenth."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task folder in which nothing wrong was found."""
+
+    folder: Path
+    spec: Spec
+    files: Mapping[str, DataFile]
+    """The data files the spec names, by their key: `holdout`, `pool`, ..."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know and may ignore."""
+
+
+def check_task(folder: Path) -> Task:
+    """Read a task folder and check all of it: structure, plugins, data files.
+
+    Args:
+        folder: A task folder, with a `spec.yaml` in it.
+
+    Returns:
+        The task, ready to build.
+
+    Raises:
+        SpecError: Something is wrong; holds every problem found, in order of file and line.
+    """
+    source = spec_source(folder)
+    spec, problems = parse_spec(source)
+    for section, table in _tables().items():
+        problems += check_plugins(_plugins_in(source, section), table, source)
+    problems.sort(key=lambda problem: problem.line or 0)
+    files, misplaced = _data_files(source)
+    problems += misplaced
+    warnings: list[str] = []
+    labels = _read_section(source, ("labels",), tuple[Label, ...])
+    names = None if labels is None else tuple(label.name for label in labels)
+    for key, file in files.items():
+        is_holdout = key == "holdout"
+        found = survey(file.path, labels=None if key == "pool" else names, contradictions=is_holdout)
+        problems += found.problems
+        if is_holdout and names:
+            warnings += _holdout_warnings(file.path.name, names, found)
+    if spec is None or problems:
+        raise SpecError(problems)
+    return Task(folder, spec, files, tuple(warnings))
+
+
+def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str, Any], source: Source) -> list[Problem]:
+    """Check names and parameters of plugins against the table of their floor.
+
+    Args:
+        plugins: What the spec asks for, and where it does.
+        table: What there is, by name. An entry is a class whose fields are the parameters, or has such a class as
+            `params` or `options`.
+        source: The file the plugins were named in.
+
+    Returns:
+        A problem for each unknown name and each wrong parameter.
+    """
+    problems = []
+    for path, plugin in plugins:
+        where = source.existing((*path, "name"))
+        if plugin.name not in table:
+            message = f"{plugin.name!r} is {not_among(plugin.name, list(table))}"
+            problems.append(source.problem(where, message))
+            continue
+        entry = table[plugin.name]
+        params = entry if isinstance(entry, type) else getattr(entry, "options", None) or entry.params
+        try:
+            TypeAdapter(params).validate_json(json.dumps(plugin.params), strict=True)
+        except ValidationError as error:
+            problems += problems_of(error, params, source, at=(*path, "params"))
+    return problems
+
+
+def _tables() -> dict[KeyPath, Mapping[str, Any]]:
+    """Return the plugin table behind each list of the spec."""
+    from factory.curation import FILTERS
+    from factory.students import STUDENTS
+    from factory.synthesis import STRATEGIES
+
+    return {("synthesis", "strategies"): STRATEGIES, ("curation",): FILTERS, ("students",): STUDENTS}
+
+
+def _plugins_in(source: Source, section: KeyPath) -> list[tuple[KeyPath, Plugin]]:
+    """Return the well-formed plugins of a list; the others have been complained about."""
+    entries = _value_at(source, section)
+    paths: Iterator[KeyPath] = ((*section, index) for index in range(len(entries) if isinstance(entries, list) else 0))
+    found = ((path, _read_section(source, path, Plugin)) for path in paths)
+    return [(path, plugin) for path, plugin in found if plugin is not None]
+
+
+def _read_section(source: Source, path: KeyPath, kind: type[T]) -> T | None:
+    """Return a part of the spec even when other parts are wrong, or None when this part is."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(_value_at(source, path)), strict=True)
+    except ValidationError:
+        return None
+
+
+def _value_at(source: Source, path: KeyPath) -> Any:
+    value: Any = source.data
+    for key in path:
+        if isinstance(value, dict) and key not in value:
+            return None
+        if not isinstance(value, dict | list):
+            return None
+        value = value[key]  # type: ignore[index,unused-ignore]
+    return value
+
+
+def _data_files(source: Source) -> tuple[dict[str, DataFile], list[Problem]]:
+    """Find the data files that the spec names, inside the task folder and nowhere else."""
+    data = _read_section(source, ("data",), Data) or Data()
+    files: dict[str, DataFile] = {}
+    problems: list[Problem] = []
+    for key in Data.model_fields:
+        name = getattr(data, key)
+        if name is None:
+            continue
+        found = _locate(source.file.parent, name)
+        if isinstance(found, str):
+            problems.append(source.problem(("data", key), found))
+        else:
+            files[key] = DataFile(found)
+    for key, file in files.items():
+        if key != "holdout" and "holdout" in files and file.path.samefile(files["holdout"].path):
+            problems.append(source.problem(("data", key), "is the holdout, which only the final report may read"))
+    return files, problems
+
+
+def _locate(folder: Path, name: str) -> Path | str:
+    """Return the file, or say what is wrong with it."""
+    path = folder / name
+    try:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return f"{name!r} leads out of the task folder: name a file inside it"
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return f"{name!r} is a link that leads out of the task folder: copy the file into it"
+        if not path.exists():
+            others = sorted(other.name for other in folder.glob("*.jsonl"))
+            return f"no such file {name!r}{suggestion(name, others)}"
+        if not path.is_file():
+            return f"{name!r} is not a regular file"
+        return path if path.stat().st_size else f"{name!r} is empty"
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be read, links in a circle
+        return f"{name[:60]!r} cannot be read: {error}"
+
+
+def _holdout_warnings(name: str, labels: Sequence[str], found: Survey) -> list[str]:
+    warnings = []
+    if found.n_rows < FEW_HOLDOUT_ROWS:
+        warnings.append(f"{name}: {found.n_rows} rows are few: below {FEW_HOLDOUT_ROWS} the intervals are wide")
+    missing = [label for label in labels if label not in found.n_by_label]
+    if missing:
+        warnings.append(f"{name}: no row has the label {', '.join(missing)}: nothing can be said about it")
+    if found.n_repeated:
+        warnings.append(f"{name}: {found.n_repeated} rows repeat the text of an earlier row")
+    return warnings

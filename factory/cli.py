@@ -1,0 +1,206 @@
+"""The command line. Heavy imports wait inside the commands, so that `--help` answers at once.
+
+Exit codes: 0 done, 1 an error that is said in one line, 2 the task folder or the command is wrong, 130 stopped by
+Ctrl-C (the same command resumes).
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from factory import __version__
+from factory.errors import FactoryError
+
+app = typer.Typer(
+    name="factory",
+    help="Turn a task description into a small model: an LLM writes the data, small models do the work.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TaskFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Task folder, such as tasks/snips_intent.")]
+Outputs = Annotated[Path, typer.Option("--out", "--outputs", metavar="OUTPUTS", help="Where results and models go.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs instead of text for people.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a built task, such as snips_intent.")]
+
+DEFAULT_OUTPUTS = Path("outputs")
+
+
+def main() -> None:
+    """Run the command line and turn every expected error into one message and an exit code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments or os.environ.get("FACTORY_DEBUG") == "1"
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        app(args=arguments, prog_name="factory")
+    except FactoryError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        if error.hint:
+            typer.echo(f"  hint: {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; nothing paid for is lost: run the same command again to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does: not an error, but nothing more can be written either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Turn a task description into a small model: an LLM writes the data, small models do the work.
+
+    Start with `factory check DIR`, then `factory plan DIR`, then `factory build DIR`. Add --debug to any command for
+    the traceback of an error.
+    """
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def check(folder: TaskFolder, json_: AsJson = False) -> None:
+    """Find every error in a task folder at once; nothing is asked or spent.
+
+    Example: factory check tasks/snips_intent
+    """
+    from factory.check import check_task
+
+    task = check_task(folder)
+    if json_:
+        _print_json({"name": task.spec.name, "warnings": list(task.warnings)})
+        return
+    for warning in task.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"{task.spec.name}: ok, {len(task.spec.labels)} labels")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of spec.yaml, for editors.
+
+    Example: factory schema > docs/spec.schema.json
+    """
+    from factory.check import spec_schema
+
+    _print_json(spec_schema())
+
+
+@app.command()
+def plan(folder: TaskFolder, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
+    """Show the stages, what is cached and why the rest is not, and what a build would cost. Asks the teacher nothing.
+
+    Example: factory plan tasks/snips_intent
+    """
+    from factory.check import check_task
+    from flows.plan import make_plan, print_plan
+
+    planned = make_plan(check_task(folder), out)
+    if json_:
+        _print_json(planned.as_json())
+    else:
+        print_plan(planned)
+
+
+@app.command()
+def build(
+    folder: TaskFolder,
+    out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only the verdict.")] = False,
+) -> None:
+    """Build, judge and register a small model; resumes after any stop without paying twice.
+
+    Example: factory build tasks/snips_intent
+    """
+    from factory.check import check_task
+    from factory.console import watching
+
+    task = check_task(folder)  # before Prefect is imported: a wrong spec should not take seconds to say so
+    for warning in task.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    from flows.build import build as build_flow
+    from flows.build import run_quietly
+
+    with watching(as_json_lines=json_, quiet=quiet):
+        outcome = run_quietly(build_flow, folder, out)
+    if json_:
+        _print_json(outcome.as_json(), indent=None)
+    else:
+        from flows.outcome import print_outcome
+
+        print_outcome(outcome)
+
+
+@app.command()
+def predict(
+    name: Name,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Texts; without any: stdin.")] = None,
+    in_: Annotated[Path | None, typer.Option("--in", metavar="FILE", help="JSONL with a `text` a line.")] = None,
+    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="JSONL to write; default: stdout.")] = None,
+    outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Label texts with a built model: no LLM, no PyTorch.
+
+    Examples:
+
+        factory predict snips_intent "play some jazz"
+
+        factory predict snips_intent --in texts.jsonl --out labelled.jsonl
+    """
+    from factory.serving.predictor import load_predictor, predict_lines, read_texts
+
+    if in_ is not None and texts:
+        raise typer.BadParameter("give texts or --in, not both")
+    predictor = load_predictor(outputs, name, version=version)
+    if in_ is not None or to is not None or not texts:
+        predict_lines(predictor, read_texts(in_, texts), to, as_json=json_ or in_ is not None)
+        return
+    for text, answer in zip(texts, predictor.predict(texts), strict=True):
+        if json_:
+            _print_json({"text": text, **answer}, indent=None)
+        else:
+            typer.echo(f"{answer['label']}\t{answer['probability']:.3f}\t{text}")
+
+
+@app.command()
+def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
+    """List the versions of a built model with their aliases, scores and folders.
+
+    Example: factory models snips_intent
+    """
+    from factory.release.registry import list_versions
+
+    versions = list_versions(out, name)
+    if json_:
+        _print_json([version.as_json() for version in versions])
+        return
+    for line in _version_lines(versions):
+        typer.echo(line)
+
+
+def _version_lines(versions: Any) -> Iterator[str]:
+    for version in versions:
+        scores = "  ".join(f"{score} {value:.3f}" for score, value in version.metrics.items())
+        yield f"version {version.number}  {','.join(version.aliases) or '-'}  {scores}  {version.path}"
+
+
+def _print_json(value: object, *, indent: int | None = 2) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+if __name__ == "__main__":
+    main()

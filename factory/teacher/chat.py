@@ -1,0 +1,177 @@
+"""The line to an OpenAI-compatible server: the official client over aiohttp, its errors turned into ours."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from factory.errors import TeacherRefused
+from factory.teacher.endpoint import Declined, Retryable
+from factory.teacher.protocol import Abstain, Request
+from factory.teacher.wire import excerpt
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+RETRYABLE = frozenset({408, 409, 425, 429})
+"""Beside every 5xx."""
+FOR_THIS_ROW = frozenset({400, 413, 422})
+SHORTEST_SECRET = 8
+"""Shorter keys are placeholders such as `none`; blotting them out would only mangle texts."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is and how to get in."""
+
+    base_url: str
+    api_key: str = field(repr=False)
+    key_env: str
+    """Variable the key came from, for messages."""
+    model: str
+    """Also for messages only: what is asked for is in each payload."""
+    timeout_s: float
+    concurrency: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine."""
+        return is_loopback(self.base_url)
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a URL points at this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def public_url(url: str) -> str:
+    """Return a URL without what may be secret in it: user, password, query and fragment."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    port = f":{parts.port}" if parts.port is not None else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+class ChatConnection:
+    """An open client; it belongs to the event loop it was made in."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._client = _open_client(address)
+        self._has_logprobs = True
+
+    async def send(self, request: Request, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask once; see `endpoint.Connection.send`."""
+        body = dict(payload) if self._has_logprobs else _without_logprobs(payload)
+        try:
+            return await self._post(body)
+        except Declined as declined:
+            # Some servers refuse the whole request when they have no log-probs to give.
+            if "logprobs" not in body or "logprob" not in declined.abstain.raw:
+                raise
+            self._has_logprobs = False
+            return await self._post(_without_logprobs(payload))
+
+    async def aclose(self) -> None:
+        """Close the client and its sockets."""
+        await self._client.close()
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        from aiohttp import ClientError
+        from openai import APIConnectionError, APIStatusError
+
+        try:
+            response = await self._client.chat.completions.with_raw_response.create(**body)
+        except APIStatusError as error:
+            raise self._failure(error) from None
+        # Most failures of aiohttp arrive as APIConnectionError; malformed HTTP and resets while reading do not.
+        except (APIConnectionError, ClientError, OSError) as error:
+            raise Retryable(self._scrub(_root_cause(error))) from None
+        return self._read(response.http_response.content)
+
+    def _read(self, content: bytes) -> dict[str, Any]:
+        text = self._scrub(content.decode("utf-8", "replace"))
+        try:
+            raw = json.loads(text)
+        except ValueError:
+            raise Retryable(f"the server sent no JSON but {text[:200]!r}") from None
+        if not isinstance(raw, dict) or not isinstance(raw.get("choices"), list):
+            raise Retryable(f"the server sent no chat completion but {text[:200]!r}")
+        return raw
+
+    def _failure(self, error: "APIStatusError") -> Exception:
+        """Sort an HTTP error: final for the run, final for the row, or worth another attempt."""
+        status = error.status_code
+        text = self._scrub(excerpt(error.response.text))
+        where = f"{public_url(self._address.base_url)}: HTTP {status}: {text[:500]}"
+        if status in (401, 403):
+            hint = f"check the key in {self._address.key_env}, and that it may use the model {self._address.model}"
+            return TeacherRefused(where, hint=hint)
+        if status == 402 or (status == 429 and "insufficient_quota" in text):
+            return TeacherRefused(where, hint=f"the account of the key in {self._address.key_env} has no money left")
+        if status in FOR_THIS_ROW:
+            return Declined(Abstain("bad-request", text))
+        if status in RETRYABLE or status >= 500:
+            return Retryable(f"HTTP {status}: {text[:200]}", retry_after_s=_retry_after_s(error.response.headers))
+        hint = f"check `teacher.model` ({self._address.model}) and `teacher.base_url` in the spec, or OPENAI_BASE_URL"
+        return TeacherRefused(where, hint=hint)
+
+    def _scrub(self, text: str) -> str:
+        """Blot out the key, in case a server repeats it."""
+        key = self._address.api_key
+        return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
+
+
+def _open_client(address: Address) -> "AsyncOpenAI":
+    from httpx2 import Limits
+    from openai import AsyncOpenAI, DefaultAioHttpClient
+
+    transport = DefaultAioHttpClient(
+        timeout=address.timeout_s,
+        limits=Limits(max_connections=address.concurrency, max_keepalive_connections=address.concurrency),
+        trust_env=not address.is_loopback,  # a proxy of the environment is no way to this machine
+    )
+    return AsyncOpenAI(
+        base_url=address.base_url,
+        api_key=address.api_key or "none",
+        max_retries=0,  # the engine retries: it knows the budget and the other calls
+        timeout=address.timeout_s,
+        http_client=transport,
+    )
+
+
+def _without_logprobs(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in payload.items() if name not in ("logprobs", "top_logprobs")}
+
+
+def _root_cause(error: BaseException) -> str:
+    """Describe the first error of a chain: the client calls a refused connection a time-out."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read `Retry-After`: seconds, or an HTTP date (RFC 9110, section 10.2.3)."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,0 +1,77 @@
+"""`openai`: any OpenAI-compatible server: OpenAI itself, vLLM, Ollama, llama.cpp, LM Studio."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from factory.errors import TeacherRefused
+from factory.spec import TeacherSpec
+from factory.teacher.budget import Spending
+from factory.teacher.chat import Address, ChatConnection, public_url
+from factory.teacher.engine import Engine, Limits
+from factory.teacher.protocol import Abstain, OnReply, Reply, Request
+from factory.teacher.replies import Replies
+from factory.teacher.wire import encode
+
+DEFAULT_URL = "https://api.openai.com/v1"
+
+
+class OpenAITeacher:
+    """A model behind an OpenAI-compatible server; the key is read from the environment when the first call is made."""
+
+    def __init__(self, spec: TeacherSpec, *, replies: Replies | None = None, limits: Limits | None = None) -> None:
+        limits = limits or Limits(concurrency=spec.concurrency, timeout_s=spec.timeout_s)
+        endpoint = _OpenAIEndpoint(spec, limits)
+        self._engine = Engine(
+            endpoint, replies=replies, spending=Spending(spec.budget, spec.prices), limits=limits
+        )
+
+    @property
+    def identity(self) -> str:
+        """Address and model."""
+        return self._engine.endpoint.identity
+
+    @property
+    def spending(self) -> Spending:
+        """What was asked so far, against the budget."""
+        return self._engine.spending
+
+    async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
+        """Answer every request, in order of the requests; see `Teacher.complete`."""
+        return await self._engine.complete(requests, on_reply=on_reply)
+
+    def close(self) -> None:
+        """Close the reply cache."""
+        self._engine.close()
+
+
+class _OpenAIEndpoint:
+    def __init__(self, spec: TeacherSpec, limits: Limits) -> None:
+        self._base_url = spec.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        self._is_openai = public_url(self._base_url).startswith("https://api.openai.com")
+        self._model = spec.model or ""
+        self._key_env = spec.api_key_env
+        self._limits = limits
+        self.identity = f"openai:{public_url(self._base_url)}:{self._model}"
+
+    def encode(self, request: Request) -> dict[str, Any]:
+        # OpenAI's newer models refuse `max_tokens`; most other servers know nothing else.
+        return encode(request, model=self._model, limit_name="max_completion_tokens" if self._is_openai else "max_tokens")
+
+    async def connect(self) -> ChatConnection:
+        api_key = os.environ.get(self._key_env, "").strip()
+        if not api_key and self._is_openai:
+            raise TeacherRefused(
+                f"{public_url(self._base_url)}: needs an API key, and {self._key_env} is not set",
+                hint=f"set {self._key_env}, or use the embedded teacher, which needs no account",
+            )
+        return ChatConnection(
+            Address(
+                base_url=self._base_url,
+                api_key=api_key,
+                key_env=self._key_env,
+                model=self._model,
+                timeout_s=self._limits.timeout_s,
+                concurrency=self._limits.concurrency,
+            )
+        )

@@ -1,0 +1,94 @@
+"""What a teacher is: requests in, replies or abstentions out."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to the teacher; everything in it enters the key of the reply cache."""
+
+    messages: tuple[Message, ...]
+    """The part that many requests share comes first, so that a server computes it once."""
+    max_tokens: int
+    sampling_temperature: float = 0.0
+    top_p: float = 1.0
+    schema: Mapping[str, Any] | None = None
+    """JSON schema the reply must fit. No `maxLength`: it makes llama.cpp's grammar 40 times slower."""
+    top_logprobs: int = 0
+    """How many alternatives to report for each token; 0 for none."""
+    sample: int = 0
+    """Index that tells apart requests that are equal in all else; also the sampling seed."""
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One generated token and the alternatives the model considered, natural logarithms."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the teacher said. A truncated reply is a reply: see `finish_reason`."""
+
+    text: str
+    finish_reason: str
+    """`stop`, or `length` when `max_tokens` cut the text off."""
+    prompt_tokens: int
+    """0 when the server does not count; so too `completion_tokens`."""
+    completion_tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Empty when none were asked for or the server has none."""
+    from_cache: bool = False
+
+
+@dataclass(frozen=True)
+class Abstain:
+    """The teacher gave no usable answer to one request; its neighbours are not affected."""
+
+    reason: str
+    """`bad-request`, `content-filter`, `refusal`, `empty`, `malformed`, `budget`, or a parser's word such as `unparseable`."""
+    raw: str = ""
+    """What came instead of an answer, for the person who looks into it."""
+
+
+OnReply = Callable[[int, "Reply | Abstain"], None]
+"""Called as each answer arrives, with the position of its request."""
+
+
+class Teacher(Protocol):
+    """An LLM that answers many requests at once."""
+
+    @property
+    def identity(self) -> str:
+        """Model and endpoint: what may change an answer, and never a secret. Enters fingerprints."""
+
+    async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
+        """Answer every request, in order of the requests.
+
+        Raises:
+            TeacherUnavailable: The endpoint stayed down or busy; answers received so far are in the cache.
+            TeacherRefused: The key or the model was refused.
+            ArtifactError: The reply cache or the weights cannot be read or written.
+        """
+
+    def close(self) -> None:
+        """End what the teacher started; safe to call twice."""
+
+
+def ask(teacher: Teacher, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
+    """Answer every request from synchronous code; see `Teacher.complete`."""
+    return asyncio.run(teacher.complete(requests, on_reply=on_reply))

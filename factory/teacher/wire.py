@@ -1,0 +1,144 @@
+"""The OpenAI chat-completions format, which llama.cpp, vLLM, Ollama and LM Studio speak too: requests out, replies in."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from factory.teacher.protocol import Abstain, Reply, Request, TokenLogprob
+
+RAW_LIMIT = 2000
+"""Characters of a strange reply that are kept for the person who looks into it."""
+
+
+class _Alternative(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Token(_Alternative):
+    top_logprobs: list[_Alternative] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class Usage(BaseModel, frozen=True):
+    """Tokens of one call."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice]
+    usage: Usage | None = None
+
+
+def encode(request: Request, *, model: str, limit_name: str = "max_tokens") -> dict[str, Any]:
+    """Write a request as the body of a chat completion.
+
+    Args:
+        request: What to ask.
+        model: Name of the model at the endpoint.
+        limit_name: What the endpoint calls the bound on generated tokens.
+
+    Returns:
+        JSON-ready data. Key order is kept, in the schema too: grammars write properties in that order.
+    """
+    payload: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        limit_name: request.max_tokens,
+        "temperature": request.sampling_temperature,
+        "top_p": request.top_p,
+        "seed": request.sample,
+    }
+    if request.schema is not None:
+        schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
+        payload["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.top_logprobs:
+        payload |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    return payload
+
+
+def usage_of(raw: Mapping[str, Any]) -> Usage | None:
+    """Return what the server says a reply cost, or None when it does not say."""
+    try:
+        return Usage.model_validate(raw["usage"])
+    except (KeyError, ValidationError):
+        return None
+
+
+def decode(raw: Mapping[str, Any], *, from_cache: bool = False) -> Reply | Abstain:
+    """Read a chat completion; whatever is wrong with it concerns this one request only."""
+    try:
+        completion = _Completion.model_validate(raw)
+    except ValidationError:
+        return Abstain("malformed", excerpt(raw))
+    if not completion.choices:
+        return Abstain("empty", excerpt(raw))
+    choice = completion.choices[0]
+    text = choice.message.content or ""
+    if choice.message.refusal:
+        return Abstain("refusal", choice.message.refusal)
+    if choice.finish_reason == "content_filter":
+        return Abstain("content-filter", text or excerpt(raw))
+    if not text.strip():
+        return Abstain("empty", excerpt(raw))
+    usage = completion.usage or Usage()
+    tokens = (choice.logprobs and choice.logprobs.content) or []
+    return Reply(
+        text=text,
+        finish_reason=choice.finish_reason or "stop",
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        logprobs=tuple(
+            TokenLogprob(token.token, token.logprob, tuple((top.token, top.logprob) for top in token.top_logprobs))
+            for token in tokens
+        ),
+        from_cache=from_cache,
+    )
+
+
+def completion_of(reply: Reply) -> dict[str, Any]:
+    """Write a reply as the chat completion a server would have sent; `decode` reads it back."""
+    content = [
+        {
+            "token": token.token,
+            "logprob": token.logprob,
+            "top_logprobs": [{"token": name, "logprob": logprob} for name, logprob in token.top],
+        }
+        for token in reply.logprobs
+    ]
+    return {
+        "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": reply.text},
+                "finish_reason": reply.finish_reason,
+                "logprobs": {"content": content} if content else None,
+            }
+        ],
+        "usage": {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens},
+    }
+
+
+def excerpt(raw: object) -> str:
+    """Return the start of something strange, for a message."""
+    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
+    return text if len(text) <= RAW_LIMIT else text[:RAW_LIMIT] + "..."

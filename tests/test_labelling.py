@@ -1,0 +1,140 @@
+"""Labels from replies: the distribution behind a reply, and everything that is not an answer."""
+
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factory.labelling.annotate import ANNOTATE, AnnotateParams, annotate, label_requests, parse_label
+from factory.labelling.distribution import label_distribution
+from factory.labelling.verify import OnDisagreement, VerifyParams, verify
+from factory.records import Origin, Rows, TextRow, all_kept, text_dataset
+from factory.spec import Label
+from factory.teacher.protocol import Abstain, Reply, Request, TokenLogprob
+from factory.teacher.scripted import ScriptedTeacher
+
+LABELS = (Label(name="PlayMusic", description="play music"), Label(name="PlayVideo"), Label(name="Weather"))
+NAMES = ("PlayMusic", "PlayVideo", "Weather")
+PARAMS = AnnotateParams(description="What a person asks.", labels=LABELS)
+
+
+def token(text: str, probability: float, **others: float) -> TokenLogprob:
+    top = tuple((other, math.log(value)) for other, value in others.items())
+    return TokenLogprob(text, math.log(probability), top)
+
+
+def reply(text: str, logprobs: Sequence[TokenLogprob] = (), finish_reason: str = "stop") -> Reply:
+    return Reply(text, finish_reason, 10, 3, tuple(logprobs))
+
+
+def test_mass_multiplies_along_the_reply_and_splits_where_labels_part() -> None:
+    path = [token('"', 0.9), token("Play", 0.6, Weather=0.2, Banana=0.2), token("Music", 0.75, Video=0.25)]
+    probs = label_distribution(path, NAMES)
+    assert probs == pytest.approx((0.75 * 0.75, 0.75 * 0.25, 0.25), abs=1e-5)
+
+
+def test_labels_that_were_never_told_apart_share_their_mass() -> None:
+    path = [token('"', 1.0), token("Weather", 0.5, Play=0.5)]
+    assert label_distribution(path, NAMES) == pytest.approx((0.25, 0.25, 0.5), abs=1e-5)
+
+
+def test_a_label_cut_into_other_tokens_still_counts() -> None:
+    path = [token('"', 1.0), token("Play", 0.5, Pl=0.1, We=0.4), token("Music", 1.0)]
+    probs = label_distribution(path, NAMES)
+    assert probs is not None
+    assert probs[2] == pytest.approx(0.4, abs=1e-5)
+
+
+def test_without_log_probabilities_there_is_no_distribution() -> None:
+    assert label_distribution((), NAMES) is None
+    assert label_distribution([token('"', 1.0)], NAMES) is None
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.floats(1e-9, 1.0)), max_size=6))
+def test_whatever_the_server_reports_the_result_is_a_distribution_or_nothing(tokens: list[tuple[str, float]]) -> None:
+    probs = label_distribution([token(text, p, P=0.3, W=0.1) for text, p in tokens], NAMES)
+    assert probs is None or (len(probs) == 3 and math.isclose(sum(probs), 1) and all(value > 0 for value in probs))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (reply("Weather"), "unparseable"),
+        (reply('"Wea', finish_reason="length"), "truncated"),
+        (reply('"Sports"'), "unknown-label"),
+        (reply("[]"), "unknown-label"),
+        (reply("{}"), "unknown-label"),
+        (reply("I am sorry, I cannot help with that."), "unparseable"),
+        (reply(""), "unparseable"),
+    ],
+)
+def test_what_is_not_one_known_label_is_an_abstention_never_a_label(answer: Reply, reason: str) -> None:
+    parsed = parse_label(answer, NAMES)
+    assert isinstance(parsed, Abstain)
+    assert (parsed.reason, parsed.raw) == (reason, answer.text)
+
+
+def test_all_requests_share_their_beginning_and_the_text_is_only_data() -> None:
+    requests = label_requests(PARAMS, ["{{ 7 * 7 }} {% raw %}", "b"])
+    assert requests[0].messages[0] == requests[1].messages[0]
+    assert "{{ 7 * 7 }} {% raw %}" in requests[0].messages[1].content
+    assert "- PlayVideo: play video" in requests[0].messages[0].content
+
+
+def rows(*pairs: tuple[str, str]) -> Rows:
+    return all_kept(text_dataset([TextRow(text, label, Origin.SYNTHETIC, "labels") for text, label in pairs]))
+
+
+def teacher_that_says(answers: dict[str, str | Abstain]) -> ScriptedTeacher:
+    def answer(request: Request) -> str | Abstain:
+        text = request.messages[-1].content.removeprefix("Text: ").removesuffix("\nLabel:")
+        said = answers[text]
+        return said if isinstance(said, Abstain) else json.dumps(said)
+
+    return ScriptedTeacher(answer)
+
+
+def test_verification_keeps_agreement_and_rejects_the_rest_with_reasons() -> None:
+    teacher = teacher_that_says({"a": "PlayMusic", "b": "Weather", "c": Abstain("refusal", "no")})
+    result = verify(
+        VerifyParams(description="d", labels=LABELS),
+        rows=rows(("a", "PlayMusic"), ("b", "PlayMusic"), ("c", "Weather")),
+        teacher=teacher,
+    )
+    assert result.kept["text"][:] == ["a"]
+    assert result.rejected["reason"][:] == ["disagrees", "abstain-refusal"]
+    assert result.is_complete
+
+
+def test_relabelling_keeps_the_row_and_reports_the_change() -> None:
+    params = VerifyParams(description="d", labels=LABELS, on_disagreement=OnDisagreement.RELABEL)
+    result = verify(params, rows=rows(("b", "PlayMusic")), teacher=teacher_that_says({"b": "Weather"}))
+    assert result.kept["label"][:] == ["Weather"]
+    assert [(change["from"], change["to"]) for change in result.report["relabelled"]] == [("PlayMusic", "Weather")]
+
+
+def test_annotation_makes_silver_rows_and_never_shows_the_label_it_hides() -> None:
+    teacher = teacher_that_says({"a": "Weather"})
+    gold = all_kept(text_dataset([TextRow("a", "PlayMusic", Origin.GOLD)]))
+    result = annotate(PARAMS, rows=gold, teacher=teacher)
+    assert result.kept[0] | {"teacher": ""} == text_dataset([TextRow("a", "Weather", Origin.SILVER)])[0]
+
+
+def test_a_budget_that_ends_leaves_an_incomplete_result() -> None:
+    teacher = teacher_that_says({"a": "Weather", "b": Abstain("budget")})
+    result = annotate(PARAMS, rows=rows(("a", "Weather"), ("b", "Weather")), teacher=teacher)
+    assert not result.is_complete
+    assert (len(result.kept), result.report["stopped"]) == (1, "budget")
+
+
+def test_the_prompt_of_the_annotate_stage_is_what_version_1_says() -> None:
+    request = label_requests(PARAMS, ["play some jazz"])[0]
+    assert ANNOTATE.version == 1
+    assert [message.content for message in request.messages] == [
+        "What a person asks.\nChoose the one label that fits the text.\n\nLabels:\n"
+        "- PlayMusic: play music\n- PlayVideo: play video\n- Weather: weather",
+        "Text: play some jazz\nLabel:",
+    ]
