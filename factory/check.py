@@ -121,24 +121,22 @@ def _read_section(source: Source, path: KeyPath, kind: type[T]) -> T | None:
 def _value_at(source: Source, path: KeyPath) -> Any:
     value: Any = source.data
     for key in path:
-        if isinstance(value, dict) and key not in value:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
             return None
-        if not isinstance(value, dict | list):
-            return None
-        value = value[key]  # type: ignore[index,unused-ignore]
     return value
 
 
 def _data_files(source: Source) -> tuple[dict[str, DataFile], list[Problem]]:
     """Find the data files that the spec names, inside the task folder and nowhere else."""
-    data = _read_section(source, ("data",), Data) or Data()
     files: dict[str, DataFile] = {}
     problems: list[Problem] = []
     for key in Data.model_fields:
-        name = getattr(data, key)
-        if name is None:
+        name = _value_at(source, ("data", key))
+        if not isinstance(name, str):
             continue
-        found = _locate(source.file.parent, name)
+        found = _locate(source.file.parent, name.strip())
         if isinstance(found, str):
             problems.append(source.problem(("data", key), found))
         else:
@@ -170,10 +168,11 @@ def _locate(folder: Path, name: str) -> Path | str:
 def _holdout_warnings(name: str, labels: Sequence[str], found: Survey) -> list[str]:
     warnings = []
     if found.n_rows < FEW_HOLDOUT_ROWS:
-        warnings.append(f"{name}: {found.n_rows} rows are few: below {FEW_HOLDOUT_ROWS} the intervals are wide")
+        warnings.append(f"{name}: {found.n_rows} rows; with fewer than {FEW_HOLDOUT_ROWS} the intervals are wide")
     missing = [label for label in labels if label not in found.n_by_label]
     if missing:
         warnings.append(f"{name}: no row has the label {', '.join(missing)}: nothing can be said about it")
     if found.n_repeated:
-        warnings.append(f"{name}: {found.n_repeated} rows repeat the text of an earlier row")
+        rows = "1 row repeats" if found.n_repeated == 1 else f"{found.n_repeated} rows repeat"
+        warnings.append(f"{name}: {rows} the text of an earlier row")
     return warnings

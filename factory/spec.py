@@ -135,6 +135,21 @@ class TeacherSpec(Model):
     budget: Budget = Budget()
     prices: Prices | None = None
 
+    # Neither message repeats the value: it may hold a secret.
+    @field_validator("api_key_env")
+    @classmethod
+    def _check_variable_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("the name of an environment variable that holds the key, never the key itself")
+        return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^@\s]+", url):
+            raise ValueError("expected http://... or https://... without user and password")
+        return url
+
     @model_validator(mode="after")
     def _check_money(self) -> "TeacherSpec":
         if self.name == "openai" and self.budget.usd is not None and self.prices is None:

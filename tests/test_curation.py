@@ -194,15 +194,14 @@ def test_a_row_leaks_when_its_cosine_reaches_the_threshold(degrees: float, reaso
 
 
 def test_labels_of_the_holdout_make_no_difference() -> None:
-    rows = rows_of(("play jazz", "play"), ("play some jass", "play"), ("weather", "weather"))
-    results = [
-        remove_leaks(
-            LeakageParams(threshold=0.7), rows=rows, encoder=ENCODER, holdout=rows_of(("Play some jazz", label))
-        )
+    encoder = Angles({"jazz": 0, "some jazz": 10, "weather": 90, "held out": 5})
+    rows = rows_of(("jazz", "play"), ("some jazz", "play"), ("weather", "weather"))
+    first, *others = (
+        in_words(remove_leaks(LeakageParams(), rows=rows, encoder=encoder, holdout=rows_of(("held out", label))))
         for label in ("play", "weather", None)
-    ]
-    assert [in_words(result) for result in results] == [in_words(results[0])] * 3
-    assert len(results[0].rejected) == 2
+    )
+    assert others == [first, first]
+    assert [text for text, *_ in first["rejected"]] == ["jazz", "some jazz"]
 
 
 def test_without_protected_rows_nothing_leaks_and_nothing_is_encoded() -> None:
@@ -222,10 +221,10 @@ def noisy(n_rows: int, wrong: Sequence[int], n_labels: int = 2) -> tuple[Rows, P
     labels = tuple("abcdef"[:n_labels])
     truth = [position % n_labels for position in range(n_rows)]
     shown = [(label + 1) % n_labels if position in wrong else label for position, label in enumerate(truth)]
-    probs = np.full((n_rows, n_labels), 0.1 / (n_labels - 1))
-    # The higher the position, the surer the student.
-    probs[np.arange(n_rows), truth] = 0.9 + np.arange(n_rows) / n_rows / 100
-    probs /= probs.sum(axis=1, keepdims=True)
+    # Surest about the rows whose label is wrong, and the surer the higher the position.
+    sure = np.where(np.isin(np.arange(n_rows), wrong), 0.95, 0.6) + np.arange(n_rows) / n_rows / 25
+    probs = np.repeat((1 - sure)[:, None] / (n_labels - 1), n_labels, axis=1)
+    probs[np.arange(n_rows), truth] = sure
     rows = rows_of(*((f"text {position}", labels[label]) for position, label in enumerate(shown)))
     # In another order than the rows: they are matched by id.
     ids = tuple(rows.kept["id"])[::-1]
@@ -370,7 +369,7 @@ GOLDEN_ROWS = rows_of(
 
 
 def test_golden_dedup() -> None:
-    check_golden(DEDUP, in_words(deduplicate(DedupParams(threshold=0.9), rows=GOLDEN_ROWS, encoder=ENCODER)))
+    check_golden(DEDUP, in_words(deduplicate(DedupParams(threshold=0.85), rows=GOLDEN_ROWS, encoder=ENCODER)))
 
 
 def test_golden_leakage() -> None:

@@ -95,6 +95,7 @@ def _find_suspects(given: NDArray[np.int64], probs: NDArray[np.float64], filter_
         np.searchsorted(present, given),
         among / among.sum(axis=1, keepdims=True),
         filter_by=filter_by,
+        min_examples_per_class=0,  # `min_per_label` decides
         n_jobs=1,  # processes cost more than they save below a million rows
     )
     return [int(position) for position in np.flatnonzero(mask)]

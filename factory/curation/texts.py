@@ -18,7 +18,7 @@ ENCODE_AT_ONCE = 1024
 
 
 def fold(text: str) -> str:
-    """Reduce a text to what tells it from others: no case, no sentence marks, no quotes, single spaces (Unicode NFKC)."""
+    """Reduce a text to what tells it from others: NFKC, no case, no sentence marks, no quotes, single spaces."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     # A text of nothing but marks keeps them: `?` and `!` are two texts.
     return " ".join(MARKS.sub(" ", APOSTROPHES.sub("", plain)).split()) or " ".join(plain.split())

@@ -120,8 +120,18 @@ def open_folder(name: str, folder: Path) -> TransformerEncoder:
                 f"encoder {name}: expected {folder / required}, which does not exist",
                 hint="name the folder of a sentence-transformers model saved as safetensors",
             )
-    stats = [(file, (folder / file).stat()) for file in READ_FILES if (folder / file).is_file()]
-    return _open_unchanged(name, folder, tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats))
+    stats = [(folder / file).stat() for file in present_files(folder)]
+    return _read_unchanged(name, folder, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+
+
+def present_files(folder: Path) -> list[str]:
+    """Return those of `READ_FILES` that a model folder has."""
+    return [file for file in READ_FILES if (folder / file).is_file()]
+
+
+@lru_cache(maxsize=4)
+def _read_unchanged(name: str, folder: Path, stamps: tuple[tuple[int, int], ...]) -> TransformerEncoder:
+    return read_encoder(name, folder)
 
 
 def open_named(name: str) -> TransformerEncoder:
@@ -195,11 +205,10 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.in
     return ids, mask
 
 
-@lru_cache(maxsize=4)
-def _open_unchanged(name: str, folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> TransformerEncoder:
-    """Read the layout and hash the files; the time stamps are there for the cache only."""
+def read_encoder(name: str, folder: Path) -> TransformerEncoder:
+    """Read the layout of a model folder and hash its files; weights are read at the first `encode`."""
     digest = hashlib.sha256()
-    for file, _, _ in stamps:
+    for file in present_files(folder):
         with (folder / file).open("rb") as opened:
             digest.update(f"{file}:{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     limits = _read_json(folder / "sentence_bert_config.json")

@@ -17,7 +17,7 @@ from factory.prompts import render
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
 from factory.store import Stage
-from factory.teacher.protocol import Abstain, Message, Reply, Request, Teacher, ask
+from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "label_system.v1.jinja"

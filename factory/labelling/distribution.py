@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from factory.teacher.protocol import TokenLogprob
+from factory.teacher import TokenLogprob
 
 UNSEEN = 1e-6
 """Mass of a label that no reported alternative leads to, before normalisation."""

@@ -10,7 +10,7 @@ from typing import Any
 from factory.labelling.annotate import SYSTEM, USER, AnnotateParams, Annotation, annotate_texts, end_early, ran_out
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.store import Stage
-from factory.teacher.protocol import Abstain, Teacher
+from factory.teacher import Abstain, Teacher
 
 
 class OnDisagreement(StrEnum):

@@ -11,7 +11,7 @@ from pydantic import Field
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
 from factory.store import Stage
-from factory.teacher.protocol import Abstain, Reply
+from factory.teacher import Abstain, Reply
 
 MAX_CHARS = 4_000
 """A generated text longer than this is a reply that ran away."""

@@ -4,90 +4,54 @@ To add a teacher: write `teacher/<name>.py`, add a line to `TEACHERS`, run `pyte
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from factory.spec import TeacherSpec
+from factory.teacher.embedded import EmbeddedTeacher
+from factory.teacher.openai import OpenAITeacher
+from factory.teacher.protocol import Abstain, Message, OnReply, Reply, Request, Teacher, TokenLogprob
+from factory.teacher.replies import Replies
+from factory.teacher.scripted import ScriptedTeacher
+
+__all__ = [
+    "TEACHERS",
+    "Abstain",
+    "Message",
+    "OnReply",
+    "Reply",
+    "Request",
+    "ScriptedTeacher",
+    "Teacher",
+    "TokenLogprob",
+    "ask",
+    "open_teacher",
+]
+
+REPLIES_FILE = "replies.sqlite"
+
+TEACHERS: dict[str, Callable[[TeacherSpec, Path, Replies], Teacher]] = {
+    "embedded": lambda spec, folder, replies: EmbeddedTeacher(spec, folder=folder, replies=replies),
+    "openai": lambda spec, folder, replies: OpenAITeacher(spec, replies=replies),
+    "scripted": lambda spec, folder, replies: ScriptedTeacher.from_spec(spec, folder=folder, replies=replies),
+}
 
 
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation."""
+def open_teacher(spec: TeacherSpec, *, folder: Path, outputs: Path) -> Teacher:
+    """Make the teacher a spec asks for; nothing is started or asked yet.
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    Args:
+        spec: The `teacher` part of the task spec.
+        folder: The task folder, against which relative file names count.
+        outputs: Folder of the reply cache, which all tasks may share.
 
+    Returns:
+        The teacher; call its `close` at the end.
 
-@dataclass(frozen=True)
-class Request:
-    """One question to the teacher; everything in it enters the key of the reply cache."""
-
-    messages: tuple[Message, ...]
-    """The part that many requests share comes first, so that a server computes it once."""
-    max_tokens: int
-    sampling_temperature: float = 0.0
-    top_p: float = 1.0
-    schema: Mapping[str, Any] | None = None
-    """JSON schema the reply must fit. No `maxLength`: it makes llama.cpp's grammar 40 times slower."""
-    top_logprobs: int = 0
-    """How many alternatives to report for each token; 0 for none."""
-    sample: int = 0
-    """Index that tells apart requests that are equal in all else; also the sampling seed."""
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """One generated token and the alternatives the model considered, natural logarithms."""
-
-    token: str
-    logprob: float
-    top: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the teacher said. A truncated reply is a reply: see `finish_reason`."""
-
-    text: str
-    finish_reason: str
-    """`stop`, or `length` when `max_tokens` cut the text off."""
-    prompt_tokens: int
-    completion_tokens: int
-    logprobs: tuple[TokenLogprob, ...] = ()
-    """Empty when none were asked for or the server has none."""
-    from_cache: bool = False
-
-
-@dataclass(frozen=True)
-class Abstain:
-    """The teacher gave no usable answer to one request; its neighbours are not affected."""
-
-    reason: str
-    """`bad-request`, `content-filter`, `refusal`, `budget`, or a parser's word such as `unparseable`."""
-    raw: str = ""
-    """What came instead of an answer, for the person who looks into it."""
-
-
-OnReply = Callable[[int, "Reply | Abstain"], None]
-"""Called as each answer arrives, with the position of its request."""
-
-
-class Teacher(Protocol):
-    """An LLM that answers many requests at once."""
-
-    @property
-    def identity(self) -> str:
-        """Model and endpoint: what may change an answer, and never a secret. Enters fingerprints."""
-
-    async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
-        """Answer every request, in order of the requests.
-
-        Raises:
-            TeacherUnavailable: The endpoint stayed down or busy; answers received so far are in the cache.
-            TeacherRefused: The key or the model was refused.
-        """
-
-    def close(self) -> None:
-        """End what the teacher started; safe to call twice."""
+    Raises:
+        SpecError: The script of a scripted teacher is missing or wrong.
+    """
+    return TEACHERS[spec.name](spec, folder, Replies(outputs / REPLIES_FILE))
 
 
 def ask(teacher: Teacher, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:

@@ -166,10 +166,8 @@ class _Run:
             task.result()
 
     async def _admit(self, call: _Call) -> bool:
-        """Reserve a call's bound; refuse only when waiting for the calls in flight cannot make room.
-
-        So the verdict follows from what earlier requests cost, not from which of them happened to be quicker.
-        """
+        # A call is refused only when waiting for those in flight cannot make room. So the verdict follows from what
+        # earlier requests cost, not from which of them happened to be quicker, and is the same when all is cached.
         spending = self._engine.spending
         if call.key in spending.charged:
             return True
@@ -252,7 +250,7 @@ class _Run:
             return
         if failure.retry_after_s > self._limits.max_retry_after_s:
             raise TeacherUnavailable(
-                f"{self._engine.endpoint.identity}: busy, asks to come back in {failure.retry_after_s:.0f} s: {failure}",
+                f"{self._engine.endpoint.identity}: busy, asks to wait {failure.retry_after_s:.0f} s: {failure}",
                 hint="run the same command again then; every reply received so far is kept",
             ) from failure
         self._paused_until = max(self._paused_until, time.monotonic() + failure.retry_after_s)

@@ -22,9 +22,7 @@ class OpenAITeacher:
     def __init__(self, spec: TeacherSpec, *, replies: Replies | None = None, limits: Limits | None = None) -> None:
         limits = limits or Limits(concurrency=spec.concurrency, timeout_s=spec.timeout_s)
         endpoint = _OpenAIEndpoint(spec, limits)
-        self._engine = Engine(
-            endpoint, replies=replies, spending=Spending(spec.budget, spec.prices), limits=limits
-        )
+        self._engine = Engine(endpoint, replies=replies, spending=Spending(spec.budget, spec.prices), limits=limits)
 
     @property
     def identity(self) -> str:
@@ -56,7 +54,9 @@ class _OpenAIEndpoint:
 
     def encode(self, request: Request) -> dict[str, Any]:
         # OpenAI's newer models refuse `max_tokens`; most other servers know nothing else.
-        return encode(request, model=self._model, limit_name="max_completion_tokens" if self._is_openai else "max_tokens")
+        return encode(
+            request, model=self._model, limit_name="max_completion_tokens" if self._is_openai else "max_tokens"
+        )
 
     async def connect(self) -> ChatConnection:
         api_key = os.environ.get(self._key_env, "").strip()

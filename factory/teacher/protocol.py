@@ -1,6 +1,5 @@
 """What a teacher is: requests in, replies or abstentions out."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -60,7 +59,7 @@ class Abstain:
     """The teacher gave no usable answer to one request; its neighbours are not affected."""
 
     reason: str
-    """`bad-request`, `content-filter`, `refusal`, `empty`, `malformed`, `budget`, or a parser's word such as `unparseable`."""
+    """`bad-request`, `content-filter`, `refusal`, `empty`, `malformed` or `budget`; a parser adds its own words."""
     raw: str = ""
     """What came instead of an answer, for the person who looks into it."""
 
@@ -87,8 +86,3 @@ class Teacher(Protocol):
 
     def close(self) -> None:
         """End what the teacher started; safe to call twice."""
-
-
-def ask(teacher: Teacher, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
-    """Answer every request from synchronous code; see `Teacher.complete`."""
-    return asyncio.run(teacher.complete(requests, on_reply=on_reply))

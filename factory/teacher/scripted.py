@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from factory.errors import Problem, SpecError, TeacherError
 from factory.spec import Model, TeacherSpec
@@ -29,7 +29,7 @@ Script = Callable[[Request], Answer] | Iterable[Answer]
 
 class _Line(Model):
     contains: str
-    reply: str | tuple[str, ...]
+    reply: str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class ScriptedTeacher:
@@ -72,7 +72,7 @@ class ScriptedTeacher:
             for line in lines:
                 if line.contains in text:
                     return line.reply if isinstance(line.reply, str) else line.reply[request.sample % len(line.reply)]
-            hint = "add a line for it; the last line may say `contains: \"\"`, which fits every request"
+            hint = 'add a line for it; the last line may say `contains: ""`, which fits every request'
             return TeacherError(f"{path}: no line fits the request {text[-200:]!r}", hint=hint)
 
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -160,7 +160,7 @@ def _path_of(spec: TeacherSpec, folder: Path) -> Path:
 def _read(path: Path) -> list[_Line]:
     """Read all lines, or report every wrong one."""
     try:
-        rows = path.read_text(encoding="utf-8").splitlines()
+        rows = path.read_text(encoding="utf-8").split("\n")  # `splitlines` would split inside JSON texts, at U+2028
     except UnicodeDecodeError as error:
         raise SpecError([Problem(path, None, "", f"not UTF-8: {error.reason} at byte {error.start}")]) from error
     lines: list[_Line] = []

@@ -1,4 +1,4 @@
-"""The OpenAI chat-completions format, which llama.cpp, vLLM, Ollama and LM Studio speak too: requests out, replies in."""
+"""The OpenAI chat-completions format, which llama.cpp, vLLM, Ollama and LM Studio speak too."""
 
 import json
 from collections.abc import Mapping

@@ -1,0 +1,102 @@
+"""A frozen sentence encoder with a linear head; label descriptions are training rows of their own.
+
+The head alone is the "linear probe"; descriptions as anchors let it answer for labels with few rows, the idea of
+Chang et al., "Importance of Semantic Representation: Dataless Classification", AAAI 2008.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from factory.encoders import DEFAULT_ENCODER, load_encoder
+from factory.errors import ArtifactCorrupt
+from factory.spec import Label
+from factory.students import graphs
+from factory.students.linear import LinearHead, choose, fit_head
+from factory.students.targets import read_json, require_fitted, targets_of, write_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+STRENGTHS = (30.0, 10.0, 100.0)
+ANCHOR_WEIGHTS = (1.0, 0.3, 3.0, 10.0)
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class SentenceLinear:
+    """Unit-length sentence vectors, logistic regression, one anchor row a label."""
+
+    max_folds: ClassVar[int] = 10
+
+    encoder: str = DEFAULT_ENCODER
+    """Name, hub id or folder of the encoder."""
+    strength: Annotated[float, Field(gt=0)] | None = None
+    """Inverse L2 penalty; null to choose it by cross-validation."""
+    anchor_weight: Annotated[float, Field(ge=0)] | None = None
+    """Weight of a label's description, in training rows; null to choose it by cross-validation."""
+
+    def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:
+        """Learn the head; see `Student.fit`."""
+        targets = targets_of(rows, labels)
+        encoder = load_encoder(self.encoder)
+        features = encoder.encode(list(rows["text"]))
+        anchors = encoder.encode([label.phrase for label in labels])
+
+        def fit(setting: tuple[float, float], positions: NDArray[np.intp]) -> LinearHead:
+            strength, anchor_weight = setting
+            stacked = np.vstack([features[positions], anchors])
+            return fit_head(stacked, targets[positions].with_anchors(anchor_weight), strength)
+
+        settings = [
+            (strength, weight)
+            for strength in (STRENGTHS if self.strength is None else (self.strength,))
+            for weight in (ANCHOR_WEIGHTS if self.anchor_weight is None else (self.anchor_weight,))
+        ]
+        chosen = choose(settings, fit, features, targets, seed=seed)
+        self.head_ = fit(chosen, np.arange(len(features)))
+        self.encoder_identity_ = encoder.identity
+        self.labels_ = tuple(label.name for label in labels)
+        return self
+
+    def predict_proba(self, rows: "Dataset") -> NDArray[np.float64]:
+        """Return probabilities; see `Student.predict_proba`."""
+        require_fitted(self)
+        return self.head_.predict_proba(load_encoder(self.encoder).encode(list(rows["text"])))
+
+    def save(self, folder: Path) -> None:
+        """Write hyperparameters, the encoder's identity and the head; the encoder stays where it is."""
+        require_fitted(self)
+        config = {"params": asdict(self), "labels": self.labels_, "encoder_identity": self.encoder_identity_}
+        write_json(folder / "config.json", config)
+        self.head_.save(folder / "head.npz")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactCorrupt: The encoder on this machine is not the one the head was fitted on.
+        """
+        config = read_json(folder / "config.json")
+        student = cls(**config["params"])
+        identity = load_encoder(student.encoder).identity
+        if identity != config["encoder_identity"]:
+            raise ArtifactCorrupt(
+                f"{folder}: expected the encoder {config['encoder_identity']}, found {identity}",
+                hint="fit the student again, or bring back the encoder it was fitted on",
+            )
+        student.head_ = LinearHead.load(folder / "head.npz")
+        student.encoder_identity_ = identity
+        student.labels_ = tuple(config["labels"])
+        return student
+
+    def to_onnx(self, folder: Path) -> dict[str, Any]:
+        """Write `model.onnx` (encoder and head) and `tokenizer.json`; see `Student.to_onnx`."""
+        require_fitted(self)
+        return graphs.write_encoder(load_encoder(self.encoder), self.head_, folder)

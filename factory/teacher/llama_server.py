@@ -1,0 +1,53 @@
+"""The child process of the embedded teacher: llama.cpp's server on a loopback port, until its parent goes away.
+
+    FACTORY_LLAMA_KEY=... python -m factory.teacher.llama_server WEIGHTS SLOTS
+
+The address is written to standard output once the model is loaded; llama.cpp's own messages go to standard error. The
+parent holds the other end of standard input and never writes: when it closes, for whatever reason, the child ends.
+"""
+
+import os
+import select
+import sys
+import threading
+
+KEY_ENV = "FACTORY_LLAMA_KEY"
+CONTEXT_TOKENS = 2048
+"""For each slot; memory grows with it."""
+
+
+def end_with_parent() -> None:
+    """End this process when standard input closes or the parent process changes."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        # A fork of the parent may hold the pipe open for longer than the parent lives, hence the look at its id.
+        ready, _, _ = select.select([0], [], [], 1.0)
+        if ready and not os.read(0, 1):
+            break
+    os._exit(0)  # nothing to save, and llama.cpp's threads would hold up a polite exit
+
+
+def serve(weights: str, n_slots: int) -> None:
+    """Load the weights, say where the server listens, and stay."""
+    from xllamacpp import CommonParams, Server
+
+    report = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # llama.cpp prints where it likes
+    params = CommonParams()
+    params.model.path = weights
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [os.environ.pop(KEY_ENV)]
+    params.n_parallel = n_slots
+    params.n_ctx = CONTEXT_TOKENS * n_slots
+    params.cache_ram_mib = 0  # its prompt cache would grow by gigabytes
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
+    server = Server(params)
+    report.write(f"{server.listening_address}\n")
+    report.close()
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,87 @@
+"""`factory build` as a Prefect flow: each stage of the recipe is a Prefect task, the store is the cache."""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel
+
+from factory.check import check_task
+from factory.errors import FactoryError
+from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
+from factory.teacher import open_teacher
+from flows.outcome import Outcome, release
+from flows.recipe import recipe
+
+R = TypeVar("R", bound=Result)
+T = TypeVar("T")
+
+
+def is_retryable(_task: object, _task_run: object, state: State[Any]) -> bool:
+    """Retry only what may succeed the next time."""
+    try:
+        state.result()
+    except FactoryError as error:
+        return error.retryable
+    except Exception:
+        return False
+    return False
+
+
+@task(
+    cache_policy=NO_CACHE,  # the store remembers; Prefect's keys miss changed files and helpers
+    task_run_name="{name}",
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_condition_fn=is_retryable,
+)
+def step(name: str, work: Callable[[], T]) -> T:
+    """Do one piece of a build."""
+    return work()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A runner that makes each stage a Prefect task and stores its result."""
+
+    root: Path
+
+    def __call__(
+        self,
+        stage: Stage[R],
+        params: BaseModel,
+        *,
+        inputs: Mapping[str, Artifact[Any]] | None = None,
+        resources: Mapping[str, Resource] | None = None,
+    ) -> Artifact[R]:
+        """Run a stage, or return what it gave before."""
+        # A closure, because Prefect walks through every argument of a task and copies what it finds.
+        return step(stage.name, lambda: run_stage(self.root, stage, params, inputs=inputs, resources=resources))
+
+    def peek(self, artifact: Artifact[R]) -> R | None:
+        """Return a result."""
+        return artifact.load()
+
+
+@flow(name="build", validate_parameters=True)
+def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
+    """Build, judge, package and register a small model.
+
+    Args:
+        folder: Task folder with a `spec.yaml`.
+        outputs: Where results and models go.
+
+    Returns:
+        The verdict and where the model is.
+    """
+    checked = check_task(folder)
+    root = outputs / checked.spec.name
+    sweep(root)
+    with closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher:
+        products = recipe(checked, teacher, Steps(root))
+    return step("release", lambda: release(checked, products, outputs, run=Steps(root)))

@@ -1,0 +1,179 @@
+"""`factory plan`: what a build would do and cost, found by walking the recipe without running it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from factory.check import Task
+from factory.evaluation.comparison import SampleParams
+from factory.labelling.annotate import AnnotateParams, label_requests
+from factory.spec import Prices
+from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
+from factory.synthesis import STRATEGIES
+from factory.synthesis.strategy import WriteParams
+from factory.teacher import Teacher, open_teacher
+from factory.teacher.forecast import Forecast, forecast
+from flows.recipe import recipe
+
+R = TypeVar("R", bound=Result)
+
+WRITTEN_TOKENS_PER_S = 24.0
+READ_TOKENS_PER_S = 90.0
+"""Of the embedded teacher on two cores with eight requests in flight; other teachers' speed is not known."""
+TYPICAL_TEXT_CHARS = 60
+LABEL_TOKENS = 6.0
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of the plan."""
+
+    name: str
+    is_cached: bool
+    because: str
+    """Why it would run; empty when it is cached."""
+    cost: Forecast
+    """What it would ask the teacher; replies already stored make it cheaper."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build would do, in order; rounds after the first are only needed when too few rows are accepted."""
+
+    task: str
+    teacher: str
+    stages: tuple[PlannedStage, ...]
+    minutes: float | None
+    """Of teacher time; None when the teacher's speed is not known."""
+    usd: float | None
+    """None when the teacher has no price."""
+
+    @property
+    def cost(self) -> Forecast:
+        """What all stages together would ask."""
+        return sum((stage.cost for stage in self.stages), Forecast())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan for programs."""
+        return {**asdict(self), "cost": asdict(self.cost)}
+
+
+@dataclass(frozen=True)
+class Pending(Artifact[R]):
+    """A result that nobody has computed yet."""
+
+    n_rows: int = 0
+    """Rows it is expected to have."""
+
+
+@dataclass
+class Planner:
+    """A runner that only looks."""
+
+    root: Path
+    stages: list[PlannedStage] = field(default_factory=list)
+
+    def __call__(
+        self,
+        stage: Stage[R],
+        params: BaseModel,
+        *,
+        inputs: Mapping[str, Artifact[Any]] | None = None,
+        resources: Mapping[str, Resource] | None = None,
+    ) -> Artifact[R]:
+        """Look a stage up; what depends on a missing result is missing too."""
+        waits_for = [artifact.folder.name for artifact in (inputs or {}).values() if isinstance(artifact, Pending)]
+        if waits_for:
+            because = f"waits for {', '.join(waits_for)}"
+        else:
+            key = key_of(stage, params, inputs=inputs, resources=resources)
+            found = find(self.root, stage, key)
+            if found is not None:
+                self.stages.append(PlannedStage(stage.name, is_cached=True, because="", cost=Forecast()))
+                return found
+            because = explain_miss(self.root, stage, key)
+        n_rows = _expected_rows(params, inputs or {})
+        cost = _cost(stage, params, n_rows) if "teacher" in (resources or {}) else Forecast()
+        self.stages.append(PlannedStage(stage.name, is_cached=False, because=because, cost=cost))
+        return Pending(Path(stage.name), stage.result, was_cached=False, n_rows=n_rows)
+
+    def peek(self, artifact: Artifact[R]) -> R | None:
+        """Return a stored result, or None for one that is not there yet."""
+        return None if isinstance(artifact, Pending) else artifact.load()
+
+
+def make_plan(task: Task, outputs: Path) -> Plan:
+    """Plan a build; asks the teacher nothing and starts nothing.
+
+    Args:
+        task: A checked task folder.
+        outputs: Where builds are stored.
+
+    Returns:
+        All stages up to the evaluation, and their cost.
+    """
+    spec = task.spec
+    planner = Planner(outputs / spec.name)
+    teacher: Teacher = open_teacher(spec.teacher, folder=task.folder, outputs=outputs)
+    try:
+        recipe(task, teacher, planner)
+    finally:
+        teacher.close()
+    cost = sum((stage.cost for stage in planner.stages), Forecast())
+    seconds = cost.completion_tokens / WRITTEN_TOKENS_PER_S + cost.prompt_tokens / READ_TOKENS_PER_S
+    prices: Prices | None = spec.teacher.prices
+    return Plan(
+        task=spec.name,
+        teacher=spec.teacher.name,
+        stages=tuple(planner.stages),
+        minutes=seconds / 60 if spec.teacher.name == "embedded" else None,
+        usd=cost.usd(prices) if prices else (0.0 if spec.teacher.name != "openai" else None),
+    )
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("stage", "", "calls", "tokens"):
+        table.add_column(heading, justify="right" if heading in ("calls", "tokens") else "left")
+    for stage in plan.stages:
+        tokens = stage.cost.prompt_tokens + stage.cost.completion_tokens
+        numbers = (f"{stage.cost.calls:,}", f"{tokens:,}") if stage.cost.calls else ("", "")
+        table.add_row(stage.name, "cached" if stage.is_cached else stage.because, *numbers)
+    console = Console()
+    console.print(table)
+    cost = plan.cost
+    minutes = "time unknown" if plan.minutes is None else f"about {plan.minutes:.0f} minutes"
+    money = "price unknown (set teacher.prices)" if plan.usd is None else f"${plan.usd:.2f}"
+    console.print(
+        f"{plan.task}: about {cost.calls:,} calls of the {plan.teacher} teacher, {cost.prompt_tokens:,} tokens read and "
+        f"{cost.completion_tokens:,} written, {minutes}, {money}; replies already stored are free",
+        highlight=False,
+    )
+
+
+def _expected_rows(params: BaseModel, inputs: Mapping[str, Artifact[Any]]) -> int:
+    """Guess how many rows a stage that is not cached will have; only stages that ask the teacher need to know."""
+    if isinstance(params, WriteParams):
+        return sum(params.wanted)
+    rows = inputs.get("rows")
+    if rows is None:
+        return 0
+    n_rows = rows.n_rows if isinstance(rows, Pending) else len(rows.load().kept)
+    return min(params.n, n_rows) if isinstance(params, SampleParams) else n_rows
+
+
+def _cost(stage: Stage[Any], params: BaseModel, n_rows: int) -> Forecast:
+    """Estimate what a stage that uses the teacher would ask."""
+    if isinstance(params, WriteParams):
+        strategy = next(strategy for strategy in STRATEGIES.values() if stage.run is strategy.stage.run)
+        return strategy.forecast(params)
+    if isinstance(params, AnnotateParams):
+        return forecast(label_requests(params, ["x" * TYPICAL_TEXT_CHARS]), completion_tokens=LABEL_TOKENS).times(n_rows)
+    return Forecast()

@@ -1,0 +1,270 @@
+"""The main job, in order: every stage from a task folder to a judged, exported small model.
+
+`recipe` only says what follows from what. Who runs it decides what a step is: `flows.build` makes each a Prefect task
+that runs and stores, `flows.plan` only looks up what is stored. Results may therefore be unknown (`peek` gives None).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from factory.check import Task
+from factory.curation import FILTERS
+from factory.curation.gather import GATHER, GatherParams
+from factory.data import READ, DataFile, ReadParams
+from factory.encoders import load_encoder
+from factory.evaluation.baselines import NEAREST_DESCRIPTION, NearestParams
+from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
+from factory.evaluation.comparison import EVALUATE, SAMPLE, EvaluateParams, Evaluation, SampleParams, choose
+from factory.labelling.annotate import ANNOTATE, AnnotateParams
+from factory.labelling.verify import VERIFY, VerifyParams
+from factory.records import Origin, Predictions, Rows
+from factory.spec import Plugin
+from factory.store import Artifact, Resource, Result, Stage
+from factory.students.training import CROSS_PREDICT, FIT, PREDICT, CrossPredictParams, FitParams, PredictParams
+from factory.synthesis import STRATEGIES
+from factory.synthesis.strategy import WriteParams
+from factory.teacher import Teacher
+
+R = TypeVar("R", bound=Result)
+
+ENCODER = "all-MiniLM-L6-v2"
+"""What the filters and the nearest-description baseline compare texts with."""
+NOISE_STUDENT = Plugin(name="sentence-linear")
+"""The cheap student whose out-of-fold opinion the label-noise filter asks."""
+EXPECTED_ACCEPTED_RATIO = 0.8
+"""Share of written rows that survive, until the first round has measured it."""
+
+
+class Runner(Protocol):
+    """Runs a stage, or pretends to."""
+
+    def __call__(
+        self,
+        stage: Stage[R],
+        params: BaseModel,
+        *,
+        inputs: Mapping[str, Artifact[Any]] | None = None,
+        resources: Mapping[str, Resource] | None = None,
+    ) -> Artifact[R]:
+        """Return the artifact of a stage."""
+
+    def peek(self, artifact: Artifact[R]) -> R | None:
+        """Return a result, or None when it is not known yet."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One student: its opinion of rows it did not see, the calibration that follows, and the model fitted on all."""
+
+    plugin: Plugin
+    calibration: Artifact[Calibration]
+    fitted: Artifact[FittedStudent]
+
+
+@dataclass(frozen=True)
+class Products:
+    """What a build ends with; artifacts may be pending when it is only planned."""
+
+    files: Mapping[str, Artifact[Rows]]
+    rows: Artifact[Rows]
+    students: Mapping[str, Trained]
+    champion: str
+    exported: Artifact[Exported]
+    evaluation: Artifact[Evaluation]
+    speed: Artifact[Speed]
+
+
+def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
+    """Go from a task folder to a judged student, ready to be packaged.
+
+    Args:
+        task: A checked task folder.
+        teacher: Whom to ask.
+        run: Runs the stages, or looks up what they would give.
+
+    Returns:
+        The artifacts that the release is made of.
+    """
+    files = {key: read_file(task, key, run) for key in task.files}
+    rows = filter_noise(task, write_rows(task, files, teacher, run), run)
+    students = {plugin.name: train(task, plugin, rows, run) for plugin in task.spec.students}
+    champion = pick(students, run)
+    exported = export(task, students[champion], rows, run)
+    evaluation = judge(task, files, students, champion, exported, teacher, run)
+    speed = run(MEASURE, MeasureParams(), inputs={"exported": exported, "rows": rows})
+    return Products(files, rows, students, champion, exported, evaluation, speed)
+
+
+def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
+    """Read one data file of the task folder; the pool loses its labels, everything else must have one."""
+    params = ReadParams(origin=Origin.GOLD, labels=task.spec.label_names, needs_label=key != "pool")
+    return run(named(READ, key), params, resources={"file": task.files[key]})
+
+
+def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher, run: Runner) -> Artifact[Rows]:
+    """Let the teacher write and verify texts, round by round, until each label has enough that the filters accept.
+
+    Seed examples join the first round: they come first, so that a generated near-copy is the one that goes.
+    """
+    spec = task.spec
+    parts = {"seeds": files["seeds"]} if "seeds" in files else {}
+    missing = dict.fromkeys(spec.label_names, spec.synthesis.per_label)
+    accepted_ratio = EXPECTED_ACCEPTED_RATIO
+    for round_ in range(1, spec.synthesis.max_rounds + 1):
+        wanted = {label: math.ceil(n / accepted_ratio) for label, n in missing.items()}
+        for plugin in spec.synthesis.strategies:
+            share = {label: math.ceil(n / len(spec.synthesis.strategies)) for label, n in wanted.items()}
+            parts[f"{plugin.name}-{round_}"] = write(task, plugin, share, round_, teacher, run)
+        rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
+        rows = curate(task, rows, files, str(round_), run)
+        known = run.peek(rows)
+        if known is None:
+            break
+        counts = Counter(known.kept["label"])
+        missing = {label: max(0, spec.synthesis.per_label - counts[label]) for label in spec.label_names}
+        if not any(missing.values()) or not known.is_complete:
+            break
+        accepted_ratio = max(0.2, sum(counts.values()) / (sum(counts.values()) + sum(missing.values())))
+    return rows
+
+
+def write(
+    task: Task, plugin: Plugin, wanted: Mapping[str, int], round_: int, teacher: Teacher, run: Runner
+) -> Artifact[Rows]:
+    """Let one strategy write, and the teacher label again what it wrote."""
+    spec, strategy = task.spec, STRATEGIES[plugin.name]
+    params = WriteParams(
+        description=spec.description,
+        labels=spec.labels,
+        wanted=tuple(wanted.values()),
+        round=round_,
+        seed=spec.seed,
+        options=strategy.options(**plugin.params),
+    )
+    rows = run(named(strategy.stage, round_), params, resources={"teacher": teacher})
+    if not spec.labelling.verify:
+        return rows
+    verify = VerifyParams(description=spec.description, labels=spec.labels)
+    return run(named(VERIFY, f"{plugin.name}-{round_}"), verify, inputs={"rows": rows}, resources={"teacher": teacher})
+
+
+def curate(
+    task: Task, rows: Artifact[Rows], files: Mapping[str, Artifact[Rows]], suffix: str, run: Runner
+) -> Artifact[Rows]:
+    """Apply the spec's filters that need no trained student, in spec order."""
+    encoder = load_encoder(ENCODER)
+    protected = {key: files[key] for key in ("holdout", "seeds") if key in files}
+    for plugin in task.spec.curation:
+        stage = FILTERS[plugin.name]
+        if stage is LABEL_NOISE:
+            continue
+        inputs = {"rows": rows, **(protected if stage is LEAKAGE else {})}
+        rows = run(named(stage, suffix), stage.params(**plugin.params), inputs=inputs, resources={"encoder": encoder})
+    return rows
+
+
+def filter_noise(task: Task, rows: Artifact[Rows], run: Runner) -> Artifact[Rows]:
+    """Drop the rows that a cheap student, trained on the others, finds hard to believe."""
+    for plugin in task.spec.curation:
+        if FILTERS[plugin.name] is LABEL_NOISE:
+            oof = cross_predict(task, NOISE_STUDENT, rows, "label-noise", run)
+            rows = run(LABEL_NOISE, LABEL_NOISE.params(**plugin.params), inputs={"rows": rows, "oof": oof})
+    return rows
+
+
+def cross_predict(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
+    """Predict each row by a student that did not see it."""
+    params = CrossPredictParams(
+        student=plugin.name, params=plugin.params, labels=task.spec.labels, seed=task.spec.seed
+    )
+    resources = resources_for(plugin.name, plugin.params)
+    return run(named(CROSS_PREDICT, suffix), params, inputs={"rows": rows}, resources=resources)
+
+
+def train(task: Task, plugin: Plugin, rows: Artifact[Rows], run: Runner) -> Trained:
+    """Fit one student and calibrate it on out-of-fold rows."""
+    oof = cross_predict(task, plugin, rows, plugin.name, run)
+    calibration = run(
+        named(CALIBRATE, plugin.name),
+        CalibrateParams(labels=task.spec.label_names, seed=task.spec.seed),
+        inputs={"oof": oof, "rows": rows},
+    )
+    return Trained(plugin, calibration, fit(task, plugin, rows, plugin.name, run))
+
+
+def fit(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[FittedStudent]:
+    """Fit one student on all rows."""
+    params = FitParams(student=plugin.name, params=plugin.params, labels=task.spec.labels, seed=task.spec.seed)
+    resources = resources_for(plugin.name, plugin.params)
+    return run(named(FIT, suffix), params, inputs={"rows": rows}, resources=resources)
+
+
+def pick(students: Mapping[str, Trained], run: Runner) -> str:
+    """Choose the student to release by its out-of-fold scores; never by the holdout."""
+    calibrations = {name: run.peek(student.calibration) for name, student in students.items()}
+    known = {name: calibration for name, calibration in calibrations.items() if calibration is not None}
+    return choose(known) if len(known) == len(students) else next(iter(students))
+
+
+def export(task: Task, student: Trained, rows: Artifact[Rows], run: Runner) -> Artifact[Exported]:
+    """Turn the chosen student into a folder that needs neither this code nor PyTorch."""
+    params = ExportParams(name=task.spec.name)
+    inputs = {"fitted": student.fitted, "calibration": student.calibration, "rows": rows}
+    return run(EXPORT, params, inputs=inputs)
+
+
+def judge(
+    task: Task,
+    files: Mapping[str, Artifact[Rows]],
+    students: Mapping[str, Trained],
+    champion: str,
+    exported: Artifact[Exported],
+    teacher: Teacher,
+    run: Runner,
+) -> Artifact[Evaluation]:
+    """Compare the exported student with the teacher and the baselines on gold rows, read here for the first time."""
+    spec = task.spec
+    params = EvaluateParams(labels=spec.label_names, seed=spec.seed, champion=champion)
+    if "holdout" not in files:
+        return run(EVALUATE, params, inputs={"calibration": students[champion].calibration})
+    holdout = files["holdout"]
+    contenders: dict[str, Artifact[Any]] = {
+        "student": run(named(ANSWER, "holdout"), AnswerParams(), inputs={"exported": exported, "rows": holdout}),
+        "nearest-description": run(
+            NEAREST_DESCRIPTION,
+            NearestParams(labels=spec.labels),
+            inputs={"rows": holdout},
+            resources={"encoder": load_encoder(ENCODER)},
+        ),
+    }
+    for name, student in students.items():
+        contenders[name] = predict(student.fitted, holdout, name, run)
+    if "train" in files:
+        ceiling = fit(task, students[champion].plugin, files["train"], "ceiling", run)
+        contenders["ceiling"] = predict(ceiling, holdout, "ceiling", run)
+    inputs = {"holdout": holdout, **contenders}
+    if spec.labelling.ask_directly:
+        inputs["teacher"] = ask_directly(task, holdout, teacher, run)
+    return run(EVALUATE, params, inputs=inputs)
+
+
+def ask_directly(task: Task, holdout: Artifact[Rows], teacher: Teacher, run: Runner) -> Artifact[Rows]:
+    """Let the teacher itself label a stratified sample of the gold rows."""
+    spec = task.spec
+    params = SampleParams(n=spec.labelling.ask_directly, labels=spec.label_names, seed=spec.seed)
+    sample = run(SAMPLE, params, inputs={"rows": holdout})
+    prompt = AnnotateParams(description=spec.description, labels=spec.labels)
+    return run(named(ANNOTATE, "holdout"), prompt, inputs={"rows": sample}, resources={"teacher": teacher})
+
+
+def predict(fitted: Artifact[FittedStudent], rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
+    """Let a fitted student answer."""
+    return run(named(PREDICT, suffix), PredictParams(), inputs={"fitted": fitted, "rows": rows})
+
+
+def named(stage: Stage[R], suffix: str | int) -> Stage[R]:
+    """Give a stage that runs several times in a build a name, and so a folder, for each."""
+    return replace(stage, name=f"{stage.name}-{suffix}")
