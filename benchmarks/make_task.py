@@ -1,6 +1,6 @@
 """Turn a labelled text set of a data folder into a task folder, outside the repository.
 
-    python -m benchmarks.make_task ag_news --data ~/data --regime z1 --out /tmp/ag_news
+    python -m benchmarks.make_task ag_news --data ../data --regime z1 --out ../ag_news
 
 A set is a folder with `meta.json` (`kind: text`, `labels`, `label_descriptions`), `test.jsonl` and `train.jsonl`, rows
 `{text, label}`. Regime z0 gives the factory label descriptions only; z1 also the training texts, without their labels.

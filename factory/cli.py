@@ -92,7 +92,7 @@ def schema() -> None:
 
     Example: factory schema > docs/spec.schema.json
     """
-    from factory.check import spec_schema
+    from factory.spec import spec_schema
 
     _print_json(spec_schema())
 

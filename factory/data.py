@@ -219,7 +219,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         rest = raw
         while not rest.endswith(b"\n") and len(rest) > MAX_LINE_BYTES:
             rest = file.readline(MAX_LINE_BYTES + 1)
-        line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        line = (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).rstrip(b"\r\n")
         if line.strip():
             yield number, line
 

@@ -2,6 +2,7 @@
 
 import difflib
 import types
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from factory.errors import Problem
-from factory.spec_source import KeyPath, Source
+from factory.spec_source import MAX_PROBLEMS, KeyPath, Source, first_of
 
 _SHOWN = 60
 
@@ -65,16 +66,18 @@ def problems_of(error: ValidationError, model: type, source: Source, at: KeyPath
         at: Where in the file the validated value stands.
 
     Returns:
-        One problem for each error a person can mend; those that only follow from another one are left out.
+        One problem for each error a person can mend; those that only follow from another one are left out. The first
+        `MAX_PROBLEMS` in order of line; the rest are counted.
     """
     details = error.errors(include_url=False)
+    n_below = Counter(detail["loc"][:end] for detail in details for end in range(len(detail["loc"]) + 1))
+    # pydantic counts the valid entries of a list only.
+    details = [d for d in details if d["type"] not in ("too_short", "too_long") or n_below[d["loc"]] == 1]
+    details.sort(key=lambda detail: source.lines.get(source.existing((*at, *detail["loc"])), 0))
     problems = []
-    for detail in details:
-        below = [other for other in details if other["loc"][: len(detail["loc"])] == detail["loc"]]
-        if detail["type"] in ("too_short", "too_long") and len(below) > 1:
-            continue  # pydantic counts valid entries only
+    for detail in details[:MAX_PROBLEMS]:
         path = (*at, *detail["loc"])
-        if detail["type"] == "extra_forbidden":
+        if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             message = f"unknown key, {not_among(str(path[-1]), _keys_at(model, detail['loc'][:-1]))}"
         elif detail["type"].startswith("missing"):
             message = "is missing"
@@ -82,7 +85,7 @@ def problems_of(error: ValidationError, model: type, source: Source, at: KeyPath
             path = source.existing(path)  # a bare name stands for {name: ...}; a union adds keys of its own
             message = _WORDS.get(detail["type"], _other)(detail)
         problems.append(source.problem(path, message))
-    return problems
+    return first_of(problems, len(details), source.file)
 
 
 def _keys_at(model: type, loc: KeyPath) -> list[str]:

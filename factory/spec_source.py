@@ -6,7 +6,7 @@ A strict subset, read as editors read it (YAML 1.2 core schema): `yes`, `no`, `o
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -19,6 +19,10 @@ from factory.errors import Problem, SpecError
 MAX_BYTES = 1_000_000
 """A spec of a thousand labels has a tenth of this."""
 MAX_DEPTH = 20
+MAX_VALUES = 50_000
+"""Keys and values; PyYAML reads about 30,000 of them a second."""
+MAX_PROBLEMS = 50
+"""Problems listed for one spec; the rest are counted."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -49,6 +53,13 @@ class Source:
         while path and path not in self.lines:
             path = path[:-1]
         return path
+
+
+def first_of(problems: Sequence[Problem], n_all: int, file: Path) -> list[Problem]:
+    """List no more problems than a person reads, and say how many there are."""
+    if n_all <= MAX_PROBLEMS:
+        return list(problems)
+    return [*problems[:MAX_PROBLEMS], Problem(file, None, "", f"... and {n_all - MAX_PROBLEMS:,} more")]
 
 
 def dotted(path: KeyPath) -> str:
@@ -96,7 +107,7 @@ def read_source(file: Path) -> Source:
     reader = _Reader(file)
     data = reader.value_of(root, ())
     if reader.problems:
-        raise SpecError(reader.problems)
+        raise SpecError(first_of(reader.problems, len(reader.problems), file))
     return Source(file, data, reader.lines)
 
 
@@ -137,6 +148,7 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes, never objects; refuses what makes a small file large or a person guess."""
 
     depth = 0
+    n_values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -146,6 +158,9 @@ class _Loader(yaml.SafeLoader):
             raise _Refused(f"tags (`{event.tag[:60]}`) are not allowed: write the value alone", event)
         if self.depth == MAX_DEPTH:
             raise _Refused(f"nested deeper than {MAX_DEPTH} levels", event)
+        if self.n_values == MAX_VALUES:
+            raise _Refused(f"more than {MAX_VALUES:,} keys and values", event)
+        self.n_values += 1
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -228,6 +243,6 @@ def _scalar(node: yaml.Node) -> str | int | float | bool | None:
     if _FLOAT.fullmatch(text):
         number = float(text)
         if not math.isfinite(number):
-            raise ValueError(f"{text} is too large a number")
+            raise ValueError(f"{text[:20]} is too large a number")
         return number
     return text

@@ -15,9 +15,10 @@ from factory.curation import FILTERS
 from factory.curation.gather import GATHER, GatherParams
 from factory.data import READ, DataFile, ReadParams
 from factory.encoders import load_encoder
-from factory.evaluation.baselines import NEAREST_DESCRIPTION, NearestParams
+from factory.evaluation.baselines import MAJORITY, NEAREST_DESCRIPTION, MajorityParams, NearestDescriptionParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
-from factory.evaluation.comparison import EVALUATE, SAMPLE, EvaluateParams, Evaluation, SampleParams, choose
+from factory.evaluation.comparison import EVALUATE, EvaluateParams, Evaluation, choose
+from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
 from factory.labelling.verify import VERIFY, VerifyParams
 from factory.records import Origin, Predictions, Rows
@@ -60,8 +61,18 @@ class Trained:
     """One student: its opinion of rows it did not see, the calibration that follows, and the model fitted on all."""
 
     plugin: Plugin
+    oof: Artifact[Predictions]
     calibration: Artifact[Calibration]
     fitted: Artifact[FittedStudent]
+
+
+@dataclass(frozen=True)
+class Made:
+    """All students, and the one that was chosen and exported."""
+
+    students: Mapping[str, Trained]
+    champion: str
+    exported: Artifact[Exported]
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,9 @@ class Products:
 
     files: Mapping[str, Artifact[Rows]]
     rows: Artifact[Rows]
-    students: Mapping[str, Trained]
-    champion: str
-    exported: Artifact[Exported]
+    made: Made
     evaluation: Artifact[Evaluation]
-    speed: Artifact[Speed]
+    speed: Artifact[Measured]
 
 
 def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
@@ -92,10 +101,10 @@ def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
     rows = filter_noise(task, write_rows(task, files, teacher, run), run)
     students = {plugin.name: train(task, plugin, rows, run) for plugin in task.spec.students}
     champion = pick(students, run)
-    exported = export(task, students[champion], rows, run)
-    evaluation = judge(task, files, students, champion, exported, teacher, run)
-    speed = run(MEASURE, MeasureParams(), inputs={"exported": exported, "rows": rows})
-    return Products(files, rows, students, champion, exported, evaluation, speed)
+    made = Made(students, champion, export(task, students[champion], rows, run))
+    evaluation = judge(task, files, rows, made, teacher, run)
+    speed = run(MEASURE, MeasureParams(), inputs={"exported": made.exported, "rows": rows})
+    return Products(files, rows, made, evaluation, speed)
 
 
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
@@ -107,10 +116,12 @@ def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
 def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher, run: Runner) -> Artifact[Rows]:
     """Let the teacher write and verify texts, round by round, until each label has enough that the filters accept.
 
-    Seed examples join the first round: they come first, so that a generated near-copy is the one that goes.
+    Real rows come first, so that of two that say the same the generated one goes.
     """
     spec = task.spec
     parts = {"seeds": files["seeds"]} if "seeds" in files else {}
+    if "pool" in files and spec.labelling.label_pool:
+        parts["pool"] = label_sample(task, files["pool"], spec.labelling.label_pool, "pool", teacher, run)
     missing = dict.fromkeys(spec.label_names, spec.synthesis.per_label)
     accepted_ratio = EXPECTED_ACCEPTED_RATIO
     for round_ in range(1, spec.synthesis.max_rounds + 1):
@@ -189,10 +200,10 @@ def train(task: Task, plugin: Plugin, rows: Artifact[Rows], run: Runner) -> Trai
     oof = cross_predict(task, plugin, rows, plugin.name, run)
     calibration = run(
         named(CALIBRATE, plugin.name),
-        CalibrateParams(labels=task.spec.label_names, seed=task.spec.seed),
+        CalibrateParams(seed=task.spec.seed),
         inputs={"oof": oof, "rows": rows},
     )
-    return Trained(plugin, calibration, fit(task, plugin, rows, plugin.name, run))
+    return Trained(plugin, oof, calibration, fit(task, plugin, rows, plugin.name, run))
 
 
 def fit(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[FittedStudent]:
@@ -219,45 +230,55 @@ def export(task: Task, student: Trained, rows: Artifact[Rows], run: Runner) -> A
 def judge(
     task: Task,
     files: Mapping[str, Artifact[Rows]],
-    students: Mapping[str, Trained],
-    champion: str,
-    exported: Artifact[Exported],
+    rows: Artifact[Rows],
+    made: Made,
     teacher: Teacher,
     run: Runner,
 ) -> Artifact[Evaluation]:
-    """Compare the exported student with the teacher and the baselines on gold rows, read here for the first time."""
+    """Compare the exported student with the teacher and the baselines on gold rows, read here for the first time.
+
+    Without gold rows the figures are those of the out-of-fold rows, and the evaluation says so.
+    """
     spec = task.spec
-    params = EvaluateParams(labels=spec.label_names, seed=spec.seed, champion=champion)
+    params = EvaluateParams(labels=spec.label_names, champion=made.champion, regime=regime(task), seed=spec.seed)
     if "holdout" not in files:
-        return run(EVALUATE, params, inputs={"calibration": students[champion].calibration})
+        return run(EVALUATE, params, inputs={"rows": rows, "student": made.students[made.champion].oof})
     holdout = files["holdout"]
     contenders: dict[str, Artifact[Any]] = {
-        "student": run(named(ANSWER, "holdout"), AnswerParams(), inputs={"exported": exported, "rows": holdout}),
+        "student": run(ANSWER, AnswerParams(), inputs={"exported": made.exported, "rows": holdout}),
+        "majority": run(MAJORITY, MajorityParams(labels=spec.label_names), inputs={"rows": holdout, "train": rows}),
         "nearest-description": run(
             NEAREST_DESCRIPTION,
-            NearestParams(labels=spec.labels),
+            NearestDescriptionParams(labels=spec.labels),
             inputs={"rows": holdout},
             resources={"encoder": load_encoder(ENCODER)},
         ),
     }
-    for name, student in students.items():
+    for name, student in made.students.items():
         contenders[name] = predict(student.fitted, holdout, name, run)
     if "train" in files:
-        ceiling = fit(task, students[champion].plugin, files["train"], "ceiling", run)
+        ceiling = fit(task, made.students[made.champion].plugin, files["train"], "ceiling", run)
         contenders["ceiling"] = predict(ceiling, holdout, "ceiling", run)
-    inputs = {"holdout": holdout, **contenders}
     if spec.labelling.ask_directly:
-        inputs["teacher"] = ask_directly(task, holdout, teacher, run)
-    return run(EVALUATE, params, inputs=inputs)
+        contenders["teacher"] = label_sample(task, holdout, spec.labelling.ask_directly, "holdout", teacher, run)
+    return run(EVALUATE, params, inputs={"holdout": holdout, **contenders})
 
 
-def ask_directly(task: Task, holdout: Artifact[Rows], teacher: Teacher, run: Runner) -> Artifact[Rows]:
-    """Let the teacher itself label a stratified sample of the gold rows."""
+def regime(task: Task) -> Literal["Z0", "Z1", "FS", "AUG"]:
+    """Name what real data the rows were made from; `train` and `holdout` are only measured on."""
+    if "seeds" in task.files:
+        return "FS"
+    return "Z1" if "pool" in task.files else "Z0"
+
+
+def label_sample(
+    task: Task, rows: Artifact[Rows], n: int, suffix: str, teacher: Teacher, run: Runner
+) -> Artifact[Rows]:
+    """Let the teacher label a sample of real rows, each label (where known) with its share."""
     spec = task.spec
-    params = SampleParams(n=spec.labelling.ask_directly, labels=spec.label_names, seed=spec.seed)
-    sample = run(SAMPLE, params, inputs={"rows": holdout})
-    prompt = AnnotateParams(description=spec.description, labels=spec.labels)
-    return run(named(ANNOTATE, "holdout"), prompt, inputs={"rows": sample}, resources={"teacher": teacher})
+    sample = run(named(SAMPLE, suffix), SampleParams(n=n, seed=spec.seed), inputs={"rows": rows})
+    params = AnnotateParams(description=spec.description, labels=spec.labels)
+    return run(named(ANNOTATE, suffix), params, inputs={"rows": sample}, resources={"teacher": teacher})
 
 
 def predict(fitted: Artifact[FittedStudent], rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:

@@ -161,6 +161,13 @@ def test_a_cluster_of_thousands_of_near_texts_leaves_one() -> None:
     assert texts_of(deduplicate(DedupParams(), rows=rows, encoder=encoder)) == ["text 0"]
 
 
+def test_comparing_reports_progress() -> None:
+    seen: list[Event] = []
+    with listening(seen.append):
+        deduplicate(DedupParams(), rows=rows_of(("one thing", "a"), ("another", "b"), ("third", "b")), encoder=ENCODER)
+    assert seen[-2:] == [Progressed("dedup", n, 3, "texts compared") for n in (1, 3)]
+
+
 def test_duplicates_of_no_rows_are_no_rows() -> None:
     assert len(deduplicate(DedupParams(), rows=rows_of(), encoder=ENCODER).kept) == 0
 

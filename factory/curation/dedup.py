@@ -1,7 +1,8 @@
 """Drop rows that say what an earlier row says.
 
 Near duplicates are found with semhash (github.com/MinishLab/semhash) by exact search:
-its approximate index is filled by several threads and finds other neighbours from run to run.
+its approximate index is filled by several threads and finds other neighbours from run to run. The time grows with the
+square of the rows of a label: 4 s for 10,000 of them, 36 s for 30,000, on two cores.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from factory.curation.texts import encode, fold
 from factory.encoders import Encoder
+from factory.events import Progressed, emit
 from factory.records import Rejection, Rows, split
 from factory.spec import Model
 from factory.store import Stage
@@ -51,11 +53,14 @@ def deduplicate(params: DedupParams, *, rows: Rows, encoder: Encoder) -> Rows:
     by_label: dict[str | None, list[int]] = {}
     for index, label in enumerate(dataset.select(left)["label"]):
         by_label.setdefault(label, []).append(index)
+    compared = 0
     for members in by_label.values():
         for index, first, score in _find_near(vectors[members], params.threshold):
             position = left[members[index]]
             rejections[position] = Rejection("near-duplicate", round(score, 6))
             same_as[position] = left[members[first]]
+        compared += len(members)
+        emit(Progressed(DEDUP.name, compared, len(left), "texts compared"))
     # A text may repeat a row that in turn was near an earlier one: point to the row that was kept.
     kept = {position: same_as.get(first, first) for position, first in same_as.items()}
     ids = dataset["id"][:]

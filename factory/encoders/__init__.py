@@ -17,11 +17,18 @@ DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 
 
 class Encoder(Protocol):
-    """A frozen text encoder."""
+    """Text to vectors: all that filters need."""
 
     @property
     def identity(self) -> str:
         """Name and weights hash: changes when vectors may change. Enters fingerprints."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit-length vectors, shape (n_texts, n_dimensions)."""
+
+
+class OpenEncoder(Encoder, Protocol):
+    """An encoder that students can look into, to tune, distil and export it."""
 
     @property
     def folder(self) -> Path:
@@ -31,19 +38,19 @@ class Encoder(Protocol):
     def max_length(self) -> int:
         """Tokens after which a text is cut off."""
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return unit-length vectors, shape (n_texts, n_dimensions)."""
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, cut off after `max_length`, not padded."""
 
     def module(self) -> Any:
         """Return a new `torch.nn.Module`: (input_ids, attention_mask) to unit-length vectors, for ONNX export."""
 
 
-ENCODERS: dict[str, Callable[[], Encoder]] = {
+ENCODERS: dict[str, Callable[[], OpenEncoder]] = {
     DEFAULT_ENCODER: minilm.open_minilm,
 }
 
 
-def load_encoder(name: str = DEFAULT_ENCODER) -> Encoder:
+def load_encoder(name: str = DEFAULT_ENCODER) -> OpenEncoder:
     """Open an encoder; cheap, for weights are read at the first `encode`.
 
     Args:

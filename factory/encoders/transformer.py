@@ -55,6 +55,12 @@ class TransformerEncoder:
         n_dimensions = int(self._config["hidden_size"])
         return np.array([vectors[text] for text in texts], dtype=np.float32).reshape(len(texts), n_dimensions)
 
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, cut off after `max_length`, not padded."""
+        # A lone surrogate, legal in JSON, has no UTF-8 form and the tokenizer would refuse it.
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(clean)]
+
     def module(self) -> Any:
         """Return a new torch module: (input_ids, attention_mask), each (n, length), to vectors (n, n_dimensions)."""
         import torch
@@ -96,9 +102,7 @@ class TransformerEncoder:
     def _forward(self, texts: Sequence[str]) -> NDArray[np.float32]:
         import torch
 
-        # A lone surrogate, legal in JSON, has no UTF-8 form and the tokenizer would refuse it.
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(clean)]
+        ids = self.tokenize(texts)
         vectors = np.zeros((len(texts), int(self._config["hidden_size"])), dtype=np.float32)
         for batch in batches_by_length([len(row) for row in ids], BATCH_TOKENS):
             input_ids, mask = pad([ids[position] for position in batch])

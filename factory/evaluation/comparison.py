@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -10,29 +10,14 @@ from pydantic import Field
 from factory.errors import FactoryError
 from factory.evaluation import metrics
 from factory.evaluation.calibration import Calibration
-from factory.evaluation.metrics import ABSTAINED, N_RESAMPLES, Bin, Columns, Estimate, Figure, LabelScore, Proba
-from factory.evaluation.result import JsonResult, Number, Part
+from factory.evaluation.metrics import ABSTAINED, N_RESAMPLES, Columns, Estimate, Figure, Proba
+from factory.evaluation.verdict import STUDENT, TEACHER, WHO, ConfusedPair, Contender, Difference, Evaluation, Regime
 from factory.records import Predictions, Rows
 from factory.spec import Model
 from factory.store import Stage
 
-STUDENT, TEACHER = "student", "teacher"
 NOT_ASKED = "abstain-budget"
 """Reason of rows that the teacher was never asked, because the budget ended: no answer of its, hence no mistake."""
-
-REGIMES = {
-    "Z0": "descriptions of the labels only",
-    "Z1": "descriptions and unlabelled real texts",
-    "FS": "descriptions and a few labelled examples",
-    "AUG": "descriptions and labelled real rows, varied",
-}
-WHO = {
-    STUDENT: "the released artifact",
-    TEACHER: "the LLM asked directly",
-    "nearest-description": "no learning: nearest label description",
-    "majority": "no learning: most frequent label",
-    "ceiling": "the same student trained on real labelled rows",
-}
 N_PAIRS, N_EXAMPLES = 10, 3
 
 
@@ -72,94 +57,11 @@ class EvaluateParams(Model):
     """Spec order."""
     champion: str
     """Name of the student that was released."""
-    regime: Literal["Z0", "Z1", "FS", "AUG"] = "Z0"
+    regime: Regime = Regime.Z0
     seed: Annotated[int, Field(ge=0)] = 0
     n_resamples: Annotated[int, Field(ge=1)] = N_RESAMPLES
     margin: Annotated[float, Field(ge=0, le=1)] = 0.02
     """The student counts as no worse than the teacher when its accuracy is surely less than this below."""
-
-
-class Contender(Part):
-    """One of those compared, on the rows it answered."""
-
-    name: str
-    what: str
-    n: int
-    n_abstained: int
-    """Rows without an answer; they count as wrong."""
-    accuracy: Estimate
-    macro_f1: Estimate
-    ece: Number | None
-    """Null when there are no probabilities."""
-    log_loss: Number | None
-    brier: Number | None
-
-
-class Difference(Part):
-    """The released student minus another contender, on the rows both answered."""
-
-    other: str
-    n: int
-    student_accuracy: Number
-    other_accuracy: Number
-    accuracy: Estimate
-    macro_f1: Estimate
-    mcnemar_p: Number
-    margin: Number
-    is_non_inferior: bool
-    """The lower end of the accuracy interval is above minus the margin."""
-
-
-class ConfusedPair(Part):
-    """Rows of one label that the released student gives another."""
-
-    gold: str
-    predicted: str
-    n: int
-    examples: tuple[str, ...]
-
-
-class Evaluation(JsonResult):
-    """The verdict in numbers."""
-
-    file: ClassVar[str] = "evaluation.json"
-
-    gold: bool
-    """False when there was no holdout: then all figures are out-of-fold estimates on the synthetic rows."""
-    regime: str
-    champion: str
-    labels: tuple[str, ...]
-    n_rows: int
-    n_resamples: int
-    n_not_asked: int
-    """Rows that the teacher was not asked because the budget ended."""
-    contenders: tuple[Contender, ...]
-    """The released student first."""
-    differences: tuple[Difference, ...]
-    label_scores: tuple[LabelScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    """Rows: gold label; columns: the released student's answer; both in spec order."""
-    confused_pairs: tuple[ConfusedPair, ...]
-    reliability: tuple[Bin, ...]
-
-    @property
-    def student(self) -> Contender:
-        """The released student."""
-        return self.contenders[0]
-
-    @property
-    def versus_teacher(self) -> Difference | None:
-        """The released student minus the teacher, if the teacher was asked."""
-        return next((difference for difference in self.differences if difference.other == TEACHER), None)
-
-    @property
-    def summary(self) -> str:
-        """One line for a person."""
-        accuracy, kind = self.student.accuracy, "gold" if self.gold else "synthetic"
-        return (
-            f"{self.champion}: accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}) "
-            f"on {self.n_rows:,} {kind} rows"
-        )
 
 
 @dataclass(frozen=True)
@@ -267,6 +169,10 @@ def _from_teacher(teacher: Rows, ids: Sequence[str], params: EvaluateParams) -> 
         for row_id, reason in zip(teacher.rejected["id"], teacher.rejected["reason"], strict=True)
         if reason != NOT_ASKED
     }
+    strangers = sorted(said.keys() - set(ids))
+    if strangers:
+        what = f"{len(strangers)} rows that are not examined, such as {strangers[0]}"
+        raise FactoryError(f"evaluate: the {TEACHER} answered {what}")
     at = [position for position, row_id in enumerate(ids) if row_id in said]
     soft = dict(zip(teacher.kept["id"], teacher.kept["label_probs"], strict=True))
     proba = [soft.get(ids[position]) for position in at]
@@ -320,11 +226,13 @@ def _confused_pairs(
     most = sorted(found, key=lambda pair: (-len(found[pair]), pair))[:N_PAIRS]
     return tuple(
         ConfusedPair(
-            gold=labels[right], predicted=labels[answer], n=len(found[right, answer]),
+            gold=labels[right],
+            predicted=labels[answer],
+            n=len(found[right, answer]),
             examples=tuple(found[right, answer][:N_EXAMPLES]),
         )
         for right, answer in most
-    )  # fmt: skip
+    )
 
 
 EVALUATE: Stage[Evaluation] = Stage("evaluate", 1, EvaluateParams, evaluate, Evaluation)

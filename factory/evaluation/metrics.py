@@ -229,14 +229,14 @@ def _value(figure: Figure, gold: Columns, predicted: Columns) -> float:
     return accuracy(gold, predicted) if figure == "accuracy" else macro_f1(gold, predicted)
 
 
-def _resample(rows: NDArray[np.int64], seed: int, n_resamples: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _resample(rows: NDArray[np.int64], seed: int, n_resamples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the distinct cells, shape (n_cells, ...), and their counts in each resample, (n_resamples, n_cells)."""
     cells, counts = np.unique(rows, axis=0, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(rows), counts / len(rows), size=n_resamples)
-    return cells, drawn
+    return cells, drawn.astype(np.float64)  # floats multiply ten times as fast
 
 
-def _resampled(figure: Figure, gold: Columns, predicted: Columns, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _resampled(figure: Figure, gold: Columns, predicted: Columns, counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute a figure for each resample of cells, shape (n_resamples,)."""
     right = gold == predicted
     if figure == "accuracy":

@@ -3,14 +3,20 @@
 To add a student: write `students/<name>.py`, add a line to `STUDENTS`, run `pytest tests/test_students.py`.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from factory.errors import FactoryError
 from factory.spec import Label
+from factory.students.sentence_linear import SentenceLinear
+from factory.students.setfit import SetFitStudent
+from factory.students.static_embedding import StaticEmbedding
+from factory.students.tfidf_linear import TfidfLinear
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 class Student(Protocol):
     """A pydantic dataclass of hyperparameters (unknown ones refused); `fit` sets the names that end in `_`."""
 
+    max_folds: ClassVar[int]
+    """Most folds of out-of-fold training that the time it takes to fit allows."""
     labels_: tuple[str, ...]
     """Column order of `predict_proba`: spec order."""
 
@@ -58,3 +66,33 @@ class Student(Protocol):
             The `inputs` part of the artifact's config.json: how `release/predict.py` turns a text into the inputs of
             the graph. `softmax(logits)` equals `predict_proba`.
         """
+
+
+STUDENTS: dict[str, type[Student]] = {
+    "tfidf-linear": TfidfLinear,
+    "static-embedding": StaticEmbedding,
+    "sentence-linear": SentenceLinear,
+    "setfit": SetFitStudent,
+}
+
+
+def make_student(name: str, params: Mapping[str, Any]) -> Student:
+    """Make an unfitted student.
+
+    Args:
+        name: A name in `STUDENTS`.
+        params: Its hyperparameters; those left out keep their defaults.
+
+    Returns:
+        The student.
+
+    Raises:
+        FactoryError: There is no such student.
+        pydantic.ValidationError: A hyperparameter is unknown or out of range.
+    """
+    if name not in STUDENTS:
+        nearest = difflib.get_close_matches(name, STUDENTS, n=1, cutoff=0)
+        raise FactoryError(
+            f"students: expected one of {', '.join(STUDENTS)}, got {name!r}", hint=f"did you mean {nearest[0]}?"
+        )
+    return STUDENTS[name](**params)

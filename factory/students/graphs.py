@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from factory.students.linear import LinearHead
 
 if TYPE_CHECKING:
-    from factory.encoders import Encoder
+    from factory.encoders import OpenEncoder
 
 OPSET = 17
 IR_VERSION = 8
@@ -66,7 +66,7 @@ def write_static(table: NDArray[np.float32], head: LinearHead, path: Path) -> No
     _write(nodes, inputs, constants, path)
 
 
-def write_encoder(encoder: "Encoder", head: LinearHead, folder: Path) -> dict[str, Any]:
+def write_encoder(encoder: "OpenEncoder", head: LinearHead, folder: Path) -> dict[str, Any]:
     """Write `model.onnx` (encoder, pooling, unit length, linear head) and `tokenizer.json`.
 
     Returns:

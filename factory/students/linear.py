@@ -70,11 +70,14 @@ def fit_head(features: Any, targets: Targets, strength: float) -> LinearHead:
         The head; labels without rows get a tiny constant probability.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     probs = targets.probs * (targets.probs >= SMALLEST_PROB) * targets.weights[:, None]
     rows, columns = np.nonzero(probs)
     model = LogisticRegression(C=strength, max_iter=5000)
-    model.fit(features[rows], columns, sample_weight=probs[rows, columns])
+    # The matrices are small: on a busy machine more threads wait for each other ten times as long as they work.
+    with threadpool_limits(limits=1):
+        model.fit(features[rows], columns, sample_weight=probs[rows, columns])
     # With two labels scikit-learn keeps the difference of their logits only; half to each side gives mean 0.
     is_binary = len(model.classes_) == 2
     coefficients = np.vstack([-model.coef_, model.coef_]) / 2 if is_binary else model.coef_

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from factory.encoders.transformer import load_transformer, quiet_transformers
 
 if TYPE_CHECKING:
-    from factory.encoders import Encoder
+    from factory.encoders import OpenEncoder
 
 VECTORS = "vectors.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -83,7 +83,7 @@ class StaticTable:
         return tokenizer
 
 
-def distilled_table(encoder: "Encoder", n_dimensions: int) -> StaticTable:
+def distilled_table(encoder: "OpenEncoder", n_dimensions: int) -> StaticTable:
     """Return the token vectors of an encoder, from the cache if it was distilled before (12 s if not).
 
     The cache is `static/` in the folder that FACTORY_CACHE names, else in the user's cache folder.
@@ -102,7 +102,7 @@ def distilled_table(encoder: "Encoder", n_dimensions: int) -> StaticTable:
     return StaticTable.load(final)
 
 
-def _distil(encoder: "Encoder", n_dimensions: int) -> StaticTable:
+def _distil(encoder: "OpenEncoder", n_dimensions: int) -> StaticTable:
     from model2vec.distill import distill_from_model
     from transformers import PreTrainedTokenizerFast
 

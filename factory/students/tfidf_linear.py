@@ -110,16 +110,17 @@ class TfidfLinear:
     def _features(self, texts: Sequence[str]) -> Any:
         """Return n-gram weights, a CSR matrix of shape (n_texts, n_terms of both blocks)."""
         from scipy import sparse
-        from sklearn.preprocessing import normalize
 
         blocks = []
         for block, terms in self.terms_.items():
             if not terms:
                 continue
             counter = self._counters.setdefault(block, self._counter(block, terms))
-            counts = counter.transform(texts).astype(np.float64)
-            counts.data = 1 + np.log(counts.data)
-            blocks.append(normalize(counts.multiply(self.idf_[block]).tocsr()))
+            weights = counter.transform(texts).astype(np.float64)
+            weights.data = (1 + np.log(weights.data)) * self.idf_[block][weights.indices]
+            lengths = np.sqrt(weights.power(2).sum(axis=1)).A1
+            weights.data /= np.repeat(lengths, np.diff(weights.indptr))
+            blocks.append(weights)
         return sparse.hstack(blocks, format="csr")
 
     def _write_vocabulary(self, folder: Path) -> None:

@@ -89,16 +89,18 @@ class ChatConnection:
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         from aiohttp import ClientError
+        from httpx2 import Response
         from openai import APIConnectionError, APIStatusError
 
         try:
-            response = await self._client.chat.completions.with_raw_response.create(**body)
+            # `chat.completions.create` would walk the whole body against its type hints: two fifths of the time.
+            response = await self._client.post("/chat/completions", body=body, cast_to=Response)
         except APIStatusError as error:
             raise self._failure(error) from None
         # Most failures of aiohttp arrive as APIConnectionError; malformed HTTP and resets while reading do not.
         except (APIConnectionError, ClientError, OSError) as error:
             raise Retryable(self._scrub(_root_cause(error))) from None
-        return self._read(response.http_response.content)
+        return self._read(response.content)
 
     def _read(self, content: bytes) -> dict[str, Any]:
         text = self._scrub(content.decode("utf-8", "replace"))

@@ -1,0 +1,162 @@
+"""The folder that is released: what `export` gave, and everything a stranger needs to trust it.
+
+model.onnx  tokenizer.json or vocabulary.json  config.json  predict.py  requirements.txt    to predict with
+card.md  report.html                                                                        to read
+lineage.json  parity.json  manifest.json (written by the store)                             to check
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.evaluation.result import Part
+from factory.evaluation.verdict import Evaluation
+from factory.release.export import Exported
+from factory.release.files import Files
+from factory.release.gate import GateResult, check_gate
+from factory.release.measure import Speed
+from factory.spec import Gate, Label, Model
+from factory.store import Artifact, Result, Stage
+
+TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
+CARD, REPORT, LINEAGE = "card.md", "report.html", "lineage.json"
+
+
+class StageRun(Part):
+    """One stage of the build."""
+
+    stage: str
+    fingerprint: str
+    content_hash: str
+
+
+class Lineage(Part):
+    """Where a release comes from. Versions of code and the time of each stage are in the manifests of the stages."""
+
+    spec_sha256: str
+    """Of the text of the task's spec.yaml."""
+    stages: tuple[StageRun, ...]
+    """In the order of the build, those before this one."""
+    teacher: str
+    """Identity of the teacher; empty when none was asked."""
+    data_sha256: dict[str, str]
+    """Of each file of the task folder, by its role: seeds, pool, holdout..."""
+
+
+class PackageParams(Model):
+    """What the card and the lineage say that no stage knows."""
+
+    name: str
+    description: str
+    labels: tuple[Label, ...]
+    student: str
+    """Name in the table of students."""
+    n_training_rows: int
+    gate: Gate = Gate()
+    lineage: Lineage
+    licence: str = "apache-2.0"
+    """Of the released folder, as the Hugging Face hub abbreviates it; that of the encoder inside, if there is one."""
+    licences: tuple[str, ...] = ()
+    """Of what went into the student: encoder, teacher, data; one line each."""
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class Page:
+    """The report, a resource of `package`."""
+
+    html: str
+    identity: str
+    """Hash of the results it shows. Not of the page: it tells seconds and dates too, which make no new release."""
+
+
+class Release(Files):
+    """The released folder."""
+
+    @property
+    def summary(self) -> str:
+        """One line for a person."""
+        return f"{self.size_mb:.1f} MB, card, report and lineage"
+
+
+def stage_run(artifact: Artifact[Result]) -> StageRun:
+    """Say in the lineage which artifact was used."""
+    return StageRun(
+        stage=artifact.folder.parent.name, fingerprint=artifact.fingerprint, content_hash=artifact.content_hash
+    )
+
+
+def package(
+    params: PackageParams, *, exported: Exported, speed: Speed, evaluation: Evaluation, report: Page
+) -> Release:
+    """Put card, report and lineage beside the exported files.
+
+    Args:
+        params: What the card says that no stage knows.
+        exported: Everything needed to predict.
+        speed: Measured on the machine that built it.
+        evaluation: Figures with their intervals.
+        report: The page for people.
+
+    Returns:
+        The released files.
+    """
+    gate = gate_result(params.gate, speed, evaluation)
+    added = {
+        CARD: _card(params, exported, speed, evaluation, gate).encode(),
+        REPORT: report.html.encode(),
+        LINEAGE: (params.lineage.model_dump_json(indent=1) + "\n").encode(),
+    }
+    return Release({**exported.contents, **added})
+
+
+PACKAGE = Stage("release", 1, PackageParams, package, Release, files=(TEMPLATE,))
+
+
+def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
+    """Check the spec's gate; figures on synthetic rows do not count."""
+    student = evaluation.student
+    return check_gate(
+        gate,
+        accuracy=student.accuracy.value if evaluation.gold else None,
+        macro_f1=student.macro_f1.value if evaluation.gold else None,
+        p95_ms=speed.p95_ms,
+        size_mb=speed.size_mb,
+    )
+
+
+def _card(params: PackageParams, exported: Exported, speed: Speed, evaluation: Evaluation, gate: GateResult) -> str:
+    from huggingface_hub import ModelCardData
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    header = ModelCardData(
+        language=params.language,
+        license=params.licence,
+        library_name="onnx",
+        pipeline_tag="text-classification",
+        tags=["text-classification", "onnx", "distillation", "synthetic-data"],
+    )
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # this is Markdown: `inline` escapes what people and teachers wrote
+    )
+    environment.filters["inline"] = _inline
+    return environment.get_template(TEMPLATE.name).render(
+        header=header.to_yaml(),
+        params=params,
+        parity=exported.parity,
+        speed=speed,
+        evaluation=evaluation,
+        gate=gate,
+    )
+
+
+def _inline(text: str) -> str:
+    """Make any text safe inside a line or a table cell of Markdown: it can neither end the cell nor add markup."""
+    flat = " ".join(text.split())
+    for mark in ("\\", "|", "`", "*", "_", "[", "]", "<", "#"):
+        flat = flat.replace(mark, f"&#{ord(mark)};" if mark in "<|" else f"\\{mark}")
+    return flat

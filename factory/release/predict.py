@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Answer with a released student: needs this folder, numpy, onnxruntime and (but for n-grams) tokenizers; no more.
+
+    python predict.py "play some jazz"                     one text, or several
+    python predict.py --in texts.jsonl --out answers.jsonl  a JSON object a line, its text under "text"
+    echo "play some jazz" | python predict.py --json        a text a line from standard input
+
+From Python: `Predictor(folder).predict(["play some jazz"])`. This file is copied into every artifact as it is.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT_VERSION = 1
+BATCH_CELLS = 4096
+"""Inputs in one run of the graph, padding included: 256 texts of 16 tokens."""
+CHUNK_TEXTS = 2048
+"""Texts whose inputs are in memory at once."""
+
+Cells = tuple[NDArray[Any], NDArray[Any]]
+
+
+class ArtifactError(Exception):
+    """The folder is not an artifact that this program can read."""
+
+
+class Answer(TypedDict):
+    """What is said about one text."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Predictor:
+    """A released student; opening it takes a fraction of a second, and it may be used from several threads."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.config: dict[str, Any] = _read_config(self.folder)
+        self.labels: tuple[str, ...] = tuple(self.config["labels"])
+        self._temperature = float(self.config.get("calibration_temperature", 1.0))
+        inputs = self.config["inputs"]
+        if inputs["kind"] not in ("tokens", "ngrams"):
+            raise ArtifactError(f"{self.folder}: expected inputs of kind tokens or ngrams, got {inputs['kind']!r}")
+        self._featurise = (_Tokens if inputs["kind"] == "tokens" else _NGrams)(self.folder, inputs)
+        self._session = _open_session(self.folder / "model.onnx")
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return calibrated probabilities, shape (n_texts, n_labels), rows sum to 1, columns as in `labels`."""
+        probs = np.zeros((len(texts), len(self.labels)))
+        for start in range(0, len(texts), CHUNK_TEXTS):
+            rows = self._featurise.rows(texts[start : start + CHUNK_TEXTS])
+            for batch in _batches([len(row[0]) for row in rows]):
+                cells = _pad([rows[position] for position in batch], self._featurise.value_type)
+                (logits,) = self._session.run(["logits"], dict(zip(self._featurise.names, cells, strict=True)))
+                probs[start + batch] = _softmax(logits.astype(np.float64) / self._temperature)
+        return probs
+
+    def predict(self, texts: Sequence[str]) -> list[Answer]:
+        """Return the most probable label of each text with its probability, and those of all labels."""
+        answers: list[Answer] = []
+        for row in self.predict_proba(texts):
+            best = int(row.argmax())
+            probabilities = dict(zip(self.labels, row.tolist(), strict=True))
+            answers.append(
+                {"label": self.labels[best], "probability": float(row[best]), "probabilities": probabilities}
+            )
+        return answers
+
+
+class _Tokens:
+    """Token ids and mask, for graphs with token vectors inside."""
+
+    names = ("input_ids", "attention_mask")
+    value_type = np.int64
+
+    def __init__(self, folder: Path, inputs: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(folder / inputs["tokenizer"]))
+        self._tokenizer.enable_truncation(inputs["max_length"])
+        self._tokenizer.no_padding()
+        self._add_special_tokens = bool(inputs["add_special_tokens"])
+
+    def rows(self, texts: Sequence[str]) -> list[tuple[Sequence[int], Any]]:
+        # A lone surrogate, legal in JSON, has no UTF-8 form and the tokenizer would refuse it.
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(clean, add_special_tokens=self._add_special_tokens)
+        return [(encoding.ids, 1) for encoding in encodings]
+
+
+class _NGrams:
+    """Positions and weights of known n-grams: what scikit-learn's TfidfVectorizer computes, term by term."""
+
+    names = ("indices", "values")
+    value_type = np.float32
+
+    def __init__(self, folder: Path, inputs: dict[str, Any]) -> None:
+        saved = json.loads((folder / inputs["vocabulary"]).read_text(encoding="ascii"))
+        self._blocks = []
+        n_terms = 0
+        for name, block in saved.items():
+            position = {term: n_terms + index for index, term in enumerate(block["terms"])}
+            idf = dict(zip(position.values(), block["idf"], strict=True))
+            split = {"word": _word_ngrams, "char_wb": _char_ngrams}[name]
+            self._blocks.append((split, block["ngrams"], position, idf))
+            n_terms += len(position)
+
+    def rows(self, texts: Sequence[str]) -> list[tuple[Sequence[int], Any]]:
+        return [self._row(text.lower()) for text in texts]
+
+    def _row(self, text: str) -> tuple[Sequence[int], Any]:
+        indices: list[int] = []
+        values: list[float] = []
+        for split, (shortest, longest), position, idf in self._blocks:
+            known = (position[ngram] for ngram in split(text, shortest, longest) if ngram in position)
+            weights = {index: (1 + math.log(count)) * idf[index] for index, count in Counter(known).items()}
+            length = math.sqrt(sum(weight * weight for weight in weights.values()))
+            indices += weights
+            values += [weight / length for weight in weights.values()]
+        return indices, values
+
+
+_WORDS = re.compile(r"(?u)\b\w\w+\b")
+_SPACES = re.compile(r"\s\s+")
+
+
+def _word_ngrams(text: str, shortest: int, longest: int) -> Iterator[str]:
+    """Yield runs of words of two letters or more."""
+    words = _WORDS.findall(text)
+    for n in range(shortest, longest + 1):
+        for start in range(len(words) - n + 1):
+            yield " ".join(words[start : start + n])
+
+
+def _char_ngrams(text: str, shortest: int, longest: int) -> Iterator[str]:
+    """Yield runs of characters inside words, each word between two spaces."""
+    for bare in _SPACES.sub(" ", text).split():
+        word = f" {bare} "
+        for n in range(shortest, longest + 1):
+            # A word shorter than the run counts once, as itself.
+            for start in range(max(1, len(word) - n + 1)):
+                yield word[start : start + n]
+            if n >= len(word):
+                break
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
+    """Yield positions of rows of similar length, longest first, so that little is padded."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, BATCH_CELLS // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def _pad(rows: Sequence[tuple[Sequence[int], Any]], value_type: type[Any]) -> Cells:
+    """Return keys and values, shape (n_rows, longest row), 0 where a row has ended."""
+    longest = max(1, *(len(keys) for keys, _ in rows), 1)
+    all_keys = np.zeros((len(rows), longest), dtype=np.int64)
+    all_values = np.zeros((len(rows), longest), dtype=value_type)
+    for position, (keys, values) in enumerate(rows):
+        all_keys[position, : len(keys)] = keys
+        all_values[position, : len(keys)] = values
+    return all_keys, all_values
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _open_session(path: Path) -> Any:
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    options.intra_op_num_threads = _n_cores()
+    # Threads that spin between two calls make one call faster and everybody else on the machine slower.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no public base class for its errors
+        raise ArtifactError(f"{path}: expected an ONNX graph: {error}") from error
+
+
+def _n_cores() -> int:
+    """Count the cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not JSON: {error}") from error
+    found = config.get("format_version") if isinstance(config, dict) else None
+    if found != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path}: expected format_version {FORMAT_VERSION}, got {found!r}; use the predict.py of that artifact"
+        )
+    return dict(config)
+
+
+def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"{source}:{number}: expected a JSON object: {error}") from error
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise ArtifactError(f'{source}:{number}: expected a JSON object with a string under "text"')
+        yield row
+
+
+def _answer_file(predictor: Predictor, source: Path, target: Path | None) -> None:
+    """Write a line for each line: the row with `label`, `probability` and `probabilities`."""
+    with ExitStack() as stack:
+        rows = _read_rows(stack.enter_context(source.open("rb")), str(source))
+        out = sys.stdout if target is None else stack.enter_context(target.open("w", encoding="utf-8"))
+        while chunk := [row for _, row in zip(range(CHUNK_TEXTS), rows, strict=False)]:
+            for row, answer in zip(chunk, predictor.predict([row["text"] for row in chunk]), strict=True):
+                out.write(json.dumps({**row, **answer}) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description="Answer with this released student.")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; default: the lines of standard input")
+    parser.add_argument(
+        "--in", dest="source", type=Path, metavar="FILE.jsonl", help='rows with their text under "text"'
+    )
+    parser.add_argument("--out", dest="target", type=Path, metavar="FILE.jsonl", help="default: standard output")
+    parser.add_argument("--json", action="store_true", help="print a JSON object a text")
+    options = parser.parse_args(arguments)
+    try:
+        predictor = Predictor(Path(__file__).resolve().parent)
+        if options.source is not None:
+            _answer_file(predictor, options.source, options.target)
+            return 0
+        texts = options.texts or [line.rstrip("\r\n") for line in sys.stdin]
+        for text, answer in zip(texts, predictor.predict(texts), strict=True):
+            line = json.dumps({"text": text, **answer})
+            print(line if options.json else f"{answer['label']}\t{answer['probability']:.3f}")
+    except (ArtifactError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

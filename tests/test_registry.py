@@ -1,0 +1,160 @@
+"""The registry on a real MLflow with SQLite, and opening what it knows."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from factory.errors import ArtifactCorrupt, ArtifactMissing, FactoryError
+from factory.release.registry import Registry, Version
+from factory.serving.predictor import load
+from tests.released import stored_release
+
+pytestmark = pytest.mark.slow
+METRICS = {"accuracy": 0.9}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making its tables takes seconds, copying it none."""
+    outputs = tmp_path_factory.mktemp("registry")
+    registry = Registry(outputs)
+    registry._client().search_registered_models()
+    return outputs / "mlflow.db"
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    shutil.copyfile(database, outputs / "mlflow.db")
+    return outputs
+
+
+def register(outputs: Path, *, page: str = "<p>1</p>", passed: bool = False) -> Version:
+    folder = stored_release(outputs, page).folder
+    return Registry(outputs).register(
+        "tiny", folder, metrics=METRICS, tags={"student": "tiny-encoder"}, passed_gate=passed
+    )
+
+
+def aliases(outputs: Path) -> dict[int, tuple[str, ...]]:
+    return {version.version: version.aliases for version in Registry(outputs).versions("tiny")}
+
+
+def test_a_build_becomes_candidate_and_champion_if_it_passed_the_gate(outputs: Path) -> None:
+    first = register(outputs, passed=True)
+    assert (first.version, first.aliases, first.metrics) == (1, ("candidate", "champion"), METRICS)
+    assert first.tags == {"student": "tiny-encoder"}
+    second = register(outputs, page="<p>2</p>")
+    assert (second.version, second.aliases) == (2, ("candidate",))
+    assert aliases(outputs) == {2: ("candidate",), 1: ("champion",)}
+    assert Registry(outputs).resolve("tiny") == outputs / first.path
+    assert Registry(outputs).resolve("tiny", "candidate") == outputs / second.path
+    assert Registry(outputs).resolve("tiny", "2") == outputs / second.path
+
+
+def test_the_same_content_is_the_same_version(outputs: Path) -> None:
+    first = register(outputs)
+    register(outputs, page="<p>2</p>")
+    again = register(outputs, passed=True)
+    assert (again.version, again.aliases) == (1, ("candidate", "champion"))
+    assert aliases(outputs) == {2: (), 1: ("candidate", "champion")}
+    assert first.content_hash == again.content_hash
+
+
+def test_two_processes_that_register_at_once_make_one_version(outputs: Path) -> None:
+    stored_release(outputs)
+    threads = [threading.Thread(target=register, args=(outputs,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert aliases(outputs) == {1: ("candidate",)}
+
+
+def test_nothing_is_written_outside_the_outputs_and_nothing_is_pickled(outputs: Path) -> None:
+    register(outputs)
+    assert [path.name for path in Path.cwd().iterdir()] == ["outputs"]
+    copies = sorted(path for path in (outputs / "mlruns").rglob("*") if path.is_file())
+    released = stored_release(outputs).folder
+    assert {path.name for path in copies} == {path.name for path in released.iterdir()}
+
+
+def test_finding_a_version_needs_no_mlflow_until_its_database_changes(outputs: Path) -> None:
+    register(outputs)
+    expected = outputs / Registry(outputs).versions("tiny")[0].path
+    code = (
+        "import sys; from pathlib import Path; from factory.release.registry import Registry; "
+        "print(Registry(Path(sys.argv[1])).resolve('tiny')); sys.exit('mlflow' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(outputs)], capture_output=True, text=True)
+    assert (found.returncode, found.stdout.strip(), found.stderr) == (0, str(expected), "")
+
+
+def test_an_alias_moved_by_someone_else_is_seen(outputs: Path) -> None:
+    register(outputs, passed=True)
+    second = register(outputs, page="<p>2</p>")
+    Registry(outputs)._client().set_registered_model_alias("tiny", "champion", "2")
+    assert Registry(outputs).resolve("tiny") == outputs / second.path
+
+
+@pytest.mark.parametrize("rubbish", ["", "{", "[]", '{"stamp": 1}', "null"])
+def test_a_broken_copy_of_the_registry_is_not_believed(rubbish: str, outputs: Path) -> None:
+    version = register(outputs)
+    (outputs / "tiny" / "versions.json").write_text(rubbish)
+    assert Registry(outputs).versions("tiny") == (version,)
+
+
+def test_a_release_that_is_gone_is_fetched_from_mlflow(outputs: Path) -> None:
+    version = register(outputs)
+    shutil.rmtree(outputs / "tiny" / "release")
+    folder = Registry(outputs).resolve("tiny")
+    assert folder.is_relative_to(outputs / "tiny" / "downloaded")
+    assert load(outputs, "tiny").predict(["play jazz"])[0]["label"] == "music"
+    assert version.content_hash.startswith(folder.name)
+
+
+def test_a_version_that_does_not_exist_is_missing(outputs: Path) -> None:
+    with pytest.raises(ArtifactMissing, match="tiny: no version is registered") as caught:
+        Registry(outputs).resolve("tiny")
+    assert caught.value.hint == "build it first: factory build tasks/tiny"
+    register(outputs)
+    with pytest.raises(ArtifactMissing, match="got '7'; known are 1, candidate"):
+        Registry(outputs).resolve("tiny", "7")
+
+
+def test_asking_an_empty_outputs_folder_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ArtifactMissing, match="no version is registered"):
+        load(tmp_path / "outputs", "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tampered_release_is_not_opened(outputs: Path) -> None:
+    version = register(outputs)
+    with (outputs / version.path / "model.onnx").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(ArtifactCorrupt, match=r"model.onnx: the file was changed"):
+        load(outputs, "tiny")
+
+
+def test_a_server_that_is_down_is_said_fast_and_loses_nothing(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+    started = time.monotonic()
+    with pytest.raises(FactoryError, match=f"MLflow at 127.0.0.1:{port} does not answer") as caught:
+        register(outputs)
+    assert time.monotonic() - started < 20
+    assert "secret" not in str(caught.value)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert register(outputs).version == 1

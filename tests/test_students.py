@@ -1,0 +1,232 @@
+"""The contract of all students; each entry of `STUDENTS` takes the same tests."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from factory.errors import ArtifactCorrupt, FactoryError, NotFitted
+from factory.records import Origin, TextRow, text_dataset
+from factory.release.predict import FORMAT_VERSION, Predictor
+from factory.spec import Label
+from factory.students import STUDENTS, Student, make_student
+from factory.students.folds import assign_folds
+from factory.students.linear import LinearHead
+from tests.tiny_bert import write_tiny_bert
+
+LABELS = (Label(name="music", description="play a song"), Label(name="weather"), Label(name="booking"))
+WORDS = {
+    "music": ["play", "music", "song", "jazz"],
+    "weather": ["rain", "snow", "weather", "sunny"],
+    "booking": ["book", "table", "dinner", "restaurant"],
+}
+HOSTILE = ["", " \t\n", "play some jazz 🎷🎷", "احجز طاولة", "rain\x00\x07\u202e", "\ud800 snow", "song " * 20_000]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A student by name with hyperparameters that make it small."""
+
+    name: str
+    params: dict[str, Any]
+
+    def make(self) -> Student:
+        return make_student(self.name, self.params)
+
+
+@pytest.fixture(scope="module")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bert(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACTORY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module", params=STUDENTS)
+def case(request: pytest.FixtureRequest, tiny_encoder: Path) -> Case:
+    small = {
+        "tfidf-linear": {},
+        "static-embedding": {"encoder": str(tiny_encoder), "n_dimensions": 16},
+        "sentence-linear": {"encoder": str(tiny_encoder)},
+        "setfit": {"encoder": str(tiny_encoder), "max_steps": 30, "learning_rate": 1e-3},
+    }
+    return Case(request.param, small[request.param])
+
+
+@pytest.fixture(scope="module")
+def fitted(case: Case) -> Student:
+    return case.make().fit(toy_rows(), LABELS, seed=0)
+
+
+def toy_rows(n: int = 12, names: tuple[str, ...] = ("music", "weather", "booking"), **changes: Any) -> Any:
+    rng = np.random.default_rng(0)
+    texts = [(" ".join(rng.choice(WORDS[name], 4)) + f" {i}", name) for name in names for i in range(n)]
+    return text_dataset([TextRow(text, name, Origin.GOLD, **changes) for text, name in texts])
+
+
+def as_rows(texts: list[str]) -> Any:
+    """Rows to predict: Arrow holds no lone surrogates, a plain mapping does."""
+    return {"text": texts}
+
+
+def test_before_fit_nothing_can_be_asked(case: Case, tmp_path: Path) -> None:
+    student = case.make()
+    for ask in (
+        lambda: student.predict_proba(toy_rows()),
+        lambda: student.save(tmp_path),
+        lambda: student.to_onnx(tmp_path),
+    ):
+        with pytest.raises(NotFitted, match="expected a call of `fit`"):
+            ask()
+
+
+def test_probabilities_have_a_column_a_label_in_spec_order(fitted: Student) -> None:
+    probs = fitted.predict_proba(toy_rows(n=3))
+    assert probs.shape == (9, 3)
+    assert probs.dtype == np.float64
+    np.testing.assert_allclose(probs.sum(axis=1), 1)
+    assert fitted.labels_ == ("music", "weather", "booking")
+    assert fitted.predict_proba(as_rows([])).shape == (0, 3)
+
+
+def test_it_learns_a_toy_task(fitted: Student) -> None:
+    probs = fitted.predict_proba(as_rows(["play jazz song", "snow rain sunny", "dinner table"]))
+    assert probs.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_the_same_seed_gives_the_same_student(case: Case, fitted: Student) -> None:
+    again = case.make().fit(toy_rows(), LABELS, seed=0)
+    np.testing.assert_array_equal(again.predict_proba(toy_rows()), fitted.predict_proba(toy_rows()))
+
+
+def test_a_saved_student_answers_the_same_and_saves_the_same_bytes(fitted: Student, tmp_path: Path) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    fitted.save(folders[0])
+    loaded = type(fitted).load(folders[0])
+    np.testing.assert_array_equal(loaded.predict_proba(as_rows(HOSTILE)), fitted.predict_proba(as_rows(HOSTILE)))
+    loaded.save(folders[1])
+    first, second = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in folders)
+    assert first == second
+
+
+def test_a_saved_student_holds_no_pickle(fitted: Student, tmp_path: Path) -> None:
+    fitted.save(tmp_path)
+    fitted.to_onnx(tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert path.suffix in {".json", ".npz", ".safetensors", ".onnx"}
+            # Protocols 2 to 5 begin with PROTO and the number; an npz with objects names the dtype `O`.
+            assert path.read_bytes()[:2] not in {bytes([0x80, number]) for number in range(2, 6)}
+    with np.load(tmp_path / "head.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"weights", "bias"}
+
+
+def test_an_unknown_hyperparameter_is_refused_by_name(case: Case) -> None:
+    with pytest.raises(ValidationError, match="n_layers"):
+        make_student(case.name, {**case.params, "n_layers": 3})
+
+
+def test_a_hyperparameter_out_of_range_is_refused(case: Case) -> None:
+    with pytest.raises(ValidationError, match="strength"):
+        make_student(case.name, {**case.params, "strength": 0})
+
+
+def test_an_unknown_student_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(FactoryError, match="expected one of tfidf-linear") as caught:
+        make_student("tfidf-liner", {})
+    assert "tfidf-linear" in caught.value.hint
+
+
+def test_a_label_without_rows_keeps_its_column(case: Case) -> None:
+    student = case.make().fit(toy_rows(names=("music", "booking")), LABELS, seed=0)
+    probs = student.predict_proba(toy_rows(names=("music", "booking")))
+    assert probs.shape[1] == 3
+    assert (probs[:, 1] > 0).all()
+    # Sentence-linear knows the label by its description, the others do not know it at all.
+    assert (probs[:, 1] < (0.5 if case.name == "sentence-linear" else 1e-4)).all()
+
+
+@pytest.mark.parametrize("names", [("music",), ()])
+def test_fewer_than_two_labels_cannot_be_learned(case: Case, names: tuple[str, ...]) -> None:
+    with pytest.raises(FactoryError, match="expected rows of at least 2 labels"):
+        case.make().fit(toy_rows(names=names), LABELS, seed=0)
+
+
+def test_a_label_that_the_spec_lacks_is_refused(case: Case) -> None:
+    with pytest.raises(FactoryError, match="1 labels are not in the spec: booking"):
+        case.make().fit(toy_rows(), LABELS[:2], seed=0)
+
+
+def test_soft_labels_change_what_is_learned(case: Case, fitted: Student) -> None:
+    unsure = case.make().fit(toy_rows(label_probs=(0.4, 0.3, 0.3)), LABELS, seed=0)
+    top = unsure.predict_proba(toy_rows()).max(axis=1).mean()
+    assert top < fitted.predict_proba(toy_rows()).max(axis=1).mean() - 0.05
+
+
+def test_rows_of_weight_zero_are_not_learned(case: Case) -> None:
+    student = case.make()
+    wrong = [TextRow(row["text"], "music", Origin.GOLD, weight=0.0) for row in toy_rows(names=("weather",))]
+    right = [TextRow(row["text"], row["label"], Origin.GOLD) for row in toy_rows()]
+    student.fit(text_dataset(right + wrong), LABELS, seed=0)
+    assert student.predict_proba(toy_rows(names=("weather",))).argmax(axis=1).tolist() == [1] * 12
+
+
+def test_the_exported_graph_answers_as_the_student(fitted: Student, tmp_path: Path) -> None:
+    config = {"format_version": FORMAT_VERSION, "labels": fitted.labels_, "inputs": fitted.to_onnx(tmp_path)}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    texts = [*HOSTILE, "play jazz", "snow", *toy_rows()["text"]]
+    probs = Predictor(tmp_path).predict_proba(texts)
+    np.testing.assert_allclose(probs, fitted.predict_proba(as_rows(texts)), atol=1e-4)
+    np.testing.assert_allclose(Predictor(tmp_path).predict_proba(texts[:1]), probs[:1], atol=1e-5)
+
+
+def test_two_labels_are_enough(case: Case, tmp_path: Path) -> None:
+    student = case.make().fit(toy_rows(names=("music", "weather")), LABELS[:2], seed=0)
+    assert student.predict_proba(as_rows(["jazz song", "rain snow"])).argmax(axis=1).tolist() == [0, 1]
+
+
+def test_a_head_fitted_on_another_encoder_is_refused(tmp_path: Path) -> None:
+    encoder = write_tiny_bert(tmp_path / "tiny")
+    (tmp_path / "saved").mkdir()
+    student = STUDENTS["sentence-linear"]
+    student(encoder=str(encoder)).fit(toy_rows(), LABELS, seed=0).save(tmp_path / "saved")  # type: ignore[call-arg]
+    (encoder / "config.json").write_text((encoder / "config.json").read_text() + "\n", encoding="utf-8")
+    with pytest.raises(ArtifactCorrupt, match="expected the encoder tiny@"):
+        student.load(tmp_path / "saved")
+
+
+def test_a_fine_tuned_encoder_leaves_no_folder_behind(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    student = make_student("setfit", {"encoder": str(tiny_encoder), "max_steps": 1})
+    student.fit(toy_rows(), LABELS, seed=0)
+    assert len(list(tmp_path.iterdir())) == 1
+    del student
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folds_keep_equal_texts_together_and_spread_labels() -> None:
+    texts = [f"text {i // 2}" for i in range(40)]
+    labels = ["a"] * 26 + ["b"] * 10 + ["c"] * 4
+    folds = assign_folds(texts, labels, 5, seed=3)
+    assert all(folds[i] == folds[i + 1] for i in range(0, 40, 2))
+    assert np.bincount(folds).tolist() == [8] * 5
+    assert sorted(np.bincount(folds[26:36], minlength=5)) == [2] * 5
+    assert (folds != assign_folds(texts, labels, 5, seed=4)).any()
+
+
+def test_a_head_survives_saving_bit_by_bit(tmp_path: Path) -> None:
+    head = LinearHead(np.eye(3, dtype=np.float32), np.zeros(3, dtype=np.float32))
+    head.save(tmp_path / "head.npz")
+    np.testing.assert_array_equal(LinearHead.load(tmp_path / "head.npz").weights, head.weights)

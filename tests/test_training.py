@@ -1,0 +1,134 @@
+"""The stages that fit and predict."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from factory.errors import ArtifactCorrupt, FactoryError
+from factory.events import Event, Progressed, listening
+from factory.records import Origin, Predictions, Rows, TextRow, all_kept, text_dataset
+from factory.spec import Label
+from factory.store import key_of, run_stage
+from factory.students.training import (
+    CROSS_PREDICT,
+    FIT,
+    PREDICT,
+    CrossPredictParams,
+    FitParams,
+    FittedStudent,
+    PredictParams,
+    cross_predict,
+    fit,
+    predict,
+    resources_for,
+)
+from tests.golden_file import check_golden
+from tests.tiny_bert import write_tiny_bert
+
+LABELS = (Label(name="music"), Label(name="weather"), Label(name="booking"))
+TEXTS = {
+    "music": ["play jazz", "play a song", "some music please", "a jazz song", "play music loud"],
+    "weather": ["will it rain", "is it sunny", "snow tomorrow", "rain or snow", "sunny weekend"],
+    "booking": ["book a table", "table for two", "dinner for three", "book dinner", "a table tonight"],
+}
+FITTING: dict[str, Any] = {"student": "tfidf-linear", "params": {"strength": 10.0}, "labels": LABELS, "seed": 0}
+
+
+def training_rows() -> Rows:
+    return all_kept(text_dataset([TextRow(t, label, Origin.GOLD) for label, texts in TEXTS.items() for t in texts]))
+
+
+def in_numbers(predictions: Predictions) -> list[Any]:
+    # Three digits: the optimiser may stop elsewhere on another processor.
+    return [predictions.labels, predictions.ids, np.round(predictions.probs, 3).tolist()]
+
+
+def test_golden_fit_and_predict() -> None:
+    fitted = fit(FitParams(**FITTING), rows=training_rows())
+    predicted = predict(PredictParams(), student=fitted, rows=training_rows())
+    check_golden(
+        FIT, {"summary": fitted.summary, "head": np.round(fitted.student.predict_proba({"text": ["jazz"]}), 3).tolist()}
+    )  # type: ignore[arg-type]
+    check_golden(PREDICT, in_numbers(predicted))
+
+
+def test_golden_cross_predict() -> None:
+    predicted = cross_predict(CrossPredictParams(**FITTING, n_folds=3), rows=training_rows())
+    check_golden(CROSS_PREDICT, in_numbers(predicted))
+
+
+def test_out_of_fold_rows_are_predicted_by_students_that_have_not_seen_them() -> None:
+    nonsense = [TextRow(f"word{i}x word{i}y", "music" if i % 2 else "weather", Origin.GOLD) for i in range(20)]
+    rows = all_kept(text_dataset(nonsense))
+    params = CrossPredictParams(**{**FITTING, "labels": LABELS[:2]})
+    seen = predict(PredictParams(), student=fit(FitParams(**{**FITTING, "labels": LABELS[:2]}), rows=rows), rows=rows)
+    unseen = cross_predict(params, rows=rows)
+    gold = np.arange(20) % 2
+    assert (seen.probs.argmax(axis=1) != gold).all()  # column 0 is music, the odd rows
+    assert (unseen.probs.argmax(axis=1) != gold).sum() < 20
+    np.testing.assert_allclose(unseen.probs.sum(axis=1), 1)
+
+
+def test_a_text_that_comes_twice_is_held_out_twice() -> None:
+    # The repeated text is the only one of its label: had one copy been learned, the other would be known.
+    rows = [TextRow(t, label, Origin.GOLD) for label in ("music", "weather") for t in TEXTS[label]]
+    twins = [TextRow("book a table", "booking", Origin.GOLD)] * 2
+    predicted = cross_predict(CrossPredictParams(**FITTING), rows=all_kept(text_dataset(rows + twins)))
+    assert (predicted.probs[-2:, 2] < 1e-4).all()
+
+
+def test_progress_is_told_fold_by_fold() -> None:
+    heard: list[Event] = []
+    with listening(heard.append):
+        cross_predict(CrossPredictParams(**FITTING, n_folds=3), rows=training_rows())
+    told = [(e.done, e.total) for e in heard if isinstance(e, Progressed) and e.stage == "cross-predict"]
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_a_stored_student_predicts_as_the_one_in_memory(tmp_path: Path) -> None:
+    fitted = run_stage(tmp_path, FIT, FitParams(**FITTING), inputs=stored_rows(tmp_path))
+    assert fitted.load().name == "tfidf-linear"
+    predicted = run_stage(tmp_path, PREDICT, PredictParams(), inputs={"student": fitted, **stored_rows(tmp_path)})
+    direct = fit(FitParams(**FITTING), rows=training_rows()).student.predict_proba(training_rows().kept)
+    np.testing.assert_array_equal(predicted.load().probs, direct)
+    assert run_stage(tmp_path, FIT, FitParams(**FITTING), inputs=stored_rows(tmp_path)).was_cached
+
+
+def stored_rows(root: Path) -> dict[str, Any]:
+    from factory.store import Stage
+
+    stage = Stage("rows", 1, PredictParams, lambda params: training_rows(), Rows)
+    return {"rows": run_stage(root, stage, PredictParams())}
+
+
+def test_another_encoder_of_the_same_name_is_another_fingerprint(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "tiny")
+    params = FitParams(student="sentence-linear", params={"encoder": str(folder)}, labels=LABELS, seed=0)
+    before = key_of(FIT, params, resources=resources_for(params.student, params.params))
+    assert before == key_of(FIT, params, resources=resources_for(params.student, params.params))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 8}', encoding="utf-8")
+    assert before != key_of(FIT, params, resources=resources_for(params.student, params.params))
+
+
+def test_a_student_without_encoder_needs_no_resource() -> None:
+    assert resources_for("tfidf-linear", {}) == {}
+
+
+def test_a_stored_student_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "student.json").write_text('{"student": "oracle", "n_rows": 1}', encoding="utf-8")
+    with pytest.raises(ArtifactCorrupt, match="expected one of tfidf-linear.*got 'oracle'"):
+        FittedStudent.load(tmp_path)
+
+
+def test_rows_of_one_label_cannot_be_cross_predicted() -> None:
+    rows = all_kept(text_dataset([TextRow(text, "music", Origin.GOLD) for text in TEXTS["music"]]))
+    with pytest.raises(FactoryError, match="at least 2 labels"):
+        cross_predict(CrossPredictParams(**FITTING), rows=rows)
+
+
+def test_no_rows_give_no_predictions() -> None:
+    fitted = fit(FitParams(**FITTING), rows=training_rows())
+    nothing = all_kept(training_rows().kept.select([]))
+    assert predict(PredictParams(), student=fitted, rows=nothing).probs.shape == (0, 3)
