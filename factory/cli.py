@@ -7,9 +7,8 @@ Ctrl-C (the same command resumes).
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -130,11 +129,10 @@ def build(
     task = check_task(folder)  # before Prefect is imported: a wrong spec should not take seconds to say so
     for warning in task.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    from flows.build import build as build_flow
-    from flows.build import run_quietly
-
     with watching(as_json_lines=json_, quiet=quiet):
-        outcome = run_quietly(build_flow, folder, out)
+        from flows.build import build as build_flow
+
+        outcome = build_flow(folder, out)
     if json_:
         _print_json(outcome.as_json(), indent=None)
     else:
@@ -156,20 +154,23 @@ def predict(
     """Label texts with a built model: no LLM, no PyTorch.
 
     Examples:
-
         factory predict snips_intent "play some jazz"
 
         factory predict snips_intent --in texts.jsonl --out labelled.jsonl
     """
-    from factory.serving.predictor import load_predictor, predict_lines, read_texts
+    from factory.release.predict import answer_file
+    from factory.serving.predictor import load
 
     if in_ is not None and texts:
         raise typer.BadParameter("give texts or --in, not both")
-    predictor = load_predictor(outputs, name, version=version)
-    if in_ is not None or to is not None or not texts:
-        predict_lines(predictor, read_texts(in_, texts), to, as_json=json_ or in_ is not None)
+    if to is not None and in_ is None:
+        raise typer.BadParameter("--out goes with --in")
+    predictor = load(outputs, name, version)
+    if in_ is not None:
+        answer_file(predictor, in_, to)
         return
-    for text, answer in zip(texts, predictor.predict(texts), strict=True):
+    asked = texts or [line.rstrip("\r\n") for line in sys.stdin]
+    for text, answer in zip(asked, predictor.predict(asked), strict=True):
         if json_:
             _print_json({"text": text, **answer}, indent=None)
         else:
@@ -182,20 +183,17 @@ def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) ->
 
     Example: factory models snips_intent
     """
-    from factory.release.registry import list_versions
+    from factory.release.registry import Registry
 
-    versions = list_versions(out, name)
+    versions = Registry(out).versions(name)
+    if not versions:
+        raise FactoryError(f"{name}: no version is registered in {out}", hint=f"factory build tasks/{name}")
     if json_:
-        _print_json([version.as_json() for version in versions])
+        _print_json([{**version.model_dump(mode="json"), "path": str(out / version.path)} for version in versions])
         return
-    for line in _version_lines(versions):
-        typer.echo(line)
-
-
-def _version_lines(versions: Any) -> Iterator[str]:
     for version in versions:
-        scores = "  ".join(f"{score} {value:.3f}" for score, value in version.metrics.items())
-        yield f"version {version.number}  {','.join(version.aliases) or '-'}  {scores}  {version.path}"
+        scores = "  ".join(f"{score} {value:.3f}" for score, value in sorted(version.metrics.items()))
+        typer.echo(f"version {version.version}  {','.join(version.aliases) or '-'}  {scores}  {out / version.path}")
 
 
 def _print_json(value: object, *, indent: int | None = 2) -> None:

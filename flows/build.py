@@ -1,8 +1,10 @@
 """`factory build` as a Prefect flow: each stage of the recipe is a Prefect task, the store is the cache."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ from pydantic import BaseModel
 
 from factory.check import check_task
 from factory.errors import FactoryError
+from factory.events import TeacherUsed, listening
 from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
 from factory.teacher import open_teacher
 from flows.outcome import Outcome, release
@@ -45,11 +48,12 @@ def step(name: str, work: Callable[[], T]) -> T:
     return work()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Steps:
-    """A runner that makes each stage a Prefect task and stores its result."""
+    """A runner that makes each stage a Prefect task, stores its result and remembers the artifact."""
 
     root: Path
+    artifacts: list[Artifact[Any]] = field(default_factory=list)
 
     def __call__(
         self,
@@ -61,14 +65,17 @@ class Steps:
     ) -> Artifact[R]:
         """Run a stage, or return what it gave before."""
         # A closure, because Prefect walks through every argument of a task and copies what it finds.
-        return step(stage.name, lambda: run_stage(self.root, stage, params, inputs=inputs, resources=resources))
+        work = partial(run_stage, self.root, stage, params, inputs=inputs, resources=resources)
+        artifact: Artifact[R] = step(stage.name, lambda: work())
+        self.artifacts.append(artifact)
+        return artifact
 
     def peek(self, artifact: Artifact[R]) -> R | None:
         """Return a result."""
         return artifact.load()
 
 
-@flow(name="build", validate_parameters=True)
+@flow(name="build")
 def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
     """Build, judge, package and register a small model.
 
@@ -79,9 +86,16 @@ def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
     Returns:
         The verdict and where the model is.
     """
+    started = time.monotonic()
     checked = check_task(folder)
     root = outputs / checked.spec.name
     sweep(root)
-    with closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher:
-        products = recipe(checked, teacher, Steps(root))
-    return step("release", lambda: release(checked, products, outputs, run=Steps(root)))
+    run = Steps(root)
+    usage: list[TeacherUsed] = []
+    with (
+        closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher,
+        listening(lambda event: usage.append(event) if isinstance(event, TeacherUsed) else None),
+    ):
+        products = recipe(checked, teacher, run)
+    outcome: Outcome = step("register", lambda: release(checked, products, run.artifacts, outputs, run))
+    return replace(outcome, seconds=time.monotonic() - started, teacher=usage[-1] if usage else None)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from factory.check import Task
-from factory.evaluation.comparison import SampleParams
+from factory.evaluation.sample import SampleParams
 from factory.labelling.annotate import AnnotateParams, label_requests
 from factory.spec import Prices
 from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
@@ -152,8 +152,8 @@ def print_plan(plan: Plan) -> None:
     minutes = "time unknown" if plan.minutes is None else f"about {plan.minutes:.0f} minutes"
     money = "price unknown (set teacher.prices)" if plan.usd is None else f"${plan.usd:.2f}"
     console.print(
-        f"{plan.task}: about {cost.calls:,} calls of the {plan.teacher} teacher, {cost.prompt_tokens:,} tokens read and "
-        f"{cost.completion_tokens:,} written, {minutes}, {money}; replies already stored are free",
+        f"{plan.task}: about {cost.calls:,} calls of the {plan.teacher} teacher, {cost.prompt_tokens:,} tokens read "
+        f"and {cost.completion_tokens:,} written, {minutes}, {money}; replies already stored are free",
         highlight=False,
     )
 
@@ -175,5 +175,7 @@ def _cost(stage: Stage[Any], params: BaseModel, n_rows: int) -> Forecast:
         strategy = next(strategy for strategy in STRATEGIES.values() if stage.run is strategy.stage.run)
         return strategy.forecast(params)
     if isinstance(params, AnnotateParams):
-        return forecast(label_requests(params, ["x" * TYPICAL_TEXT_CHARS]), completion_tokens=LABEL_TOKENS).times(n_rows)
+        return forecast(label_requests(params, ["x" * TYPICAL_TEXT_CHARS]), completion_tokens=LABEL_TOKENS).times(
+            n_rows
+        )
     return Forecast()

@@ -10,8 +10,8 @@ from factory.spec import Budget, Prices
 from factory.teacher import Abstain, Message, Reply, Request, ScriptedTeacher, ask
 from factory.teacher.budget import Spending, upper_bound
 from factory.teacher.endpoint import Declined, Retryable
-from factory.teacher.engine import Limits
-from factory.teacher.protocol import Abstain as _Abstain
+from factory.teacher.engine import Engine
+from factory.teacher.limits import Limits
 from factory.teacher.replies import Replies
 from factory.teacher.wire import Usage
 
@@ -145,7 +145,7 @@ def test_no_number_of_calls_in_flight_exceeds_the_budget(
             for _ in range((position * 7 + seed) % 5):
                 await asyncio.sleep(0)
             if (position + seed) % 11 == 0:
-                raise Declined(_Abstain("bad-request"))
+                raise Declined(Abstain("bad-request"))
             made += 1
             prompt_tokens, completion_tokens = costs[position]
             message = {"message": {"content": "ok"}}
@@ -153,8 +153,6 @@ def test_no_number_of_calls_in_flight_exceeds_the_budget(
             return {"choices": [message], "usage": usage}
 
         async def aclose(self) -> None: ...
-
-    from factory.teacher.engine import Engine
 
     engine = Engine(Endpoint(), spending=spending, limits=Limits(concurrency=64, first_call_alone=False))
     answers = asyncio.run(engine.complete([question(str(number), 20) for number in range(len(costs))]))

@@ -66,7 +66,7 @@ def test_texts_are_cut_off_where_the_model_ends(tiny: Path) -> None:
 def test_a_model_that_is_not_here_is_missed_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ArtifactMissing, match="encoder nobody/nothing: .* not on this machine and HF_HUB_OFFLINE"):
+    with pytest.raises(ArtifactMissing, match=r"encoder nobody/nothing: .* not on this machine and HF_HUB_OFFLINE"):
         load_encoder("nobody/nothing")
     with pytest.raises(ArtifactMissing, match=r"encoder \.\./no such folder!"):
         load_encoder("../no such folder!")

@@ -85,7 +85,7 @@ def test_the_temperature_is_part_of_the_comparison() -> None:
 
 
 def test_int8_that_costs_accuracy_is_refused_recipe_by_recipe() -> None:
-    exported = export(PARAMS, fitted=fitted_tiny(spread=0.003), rows=labelled_rows())
+    exported = export(PARAMS, fitted=fitted_tiny(spread=0.0005), rows=labelled_rows())
     assert exported.parity.float32_accuracy == 1
     assert exported.parity.ships == "float32"
     assert [trial.recipe for trial in exported.parity.int8] == ["int8-per-token", "int8-per-block"]

@@ -23,8 +23,8 @@ METRICS = {"accuracy": 0.9}
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database: making its tables takes seconds, copying it none."""
     outputs = tmp_path_factory.mktemp("registry")
-    registry = Registry(outputs)
-    registry._client().search_registered_models()
+    with Registry(outputs).client() as client:
+        client.search_registered_models()
     return outputs / "mlflow.db"
 
 
@@ -102,7 +102,8 @@ def test_finding_a_version_needs_no_mlflow_until_its_database_changes(outputs: P
 def test_an_alias_moved_by_someone_else_is_seen(outputs: Path) -> None:
     register(outputs, passed=True)
     second = register(outputs, page="<p>2</p>")
-    Registry(outputs)._client().set_registered_model_alias("tiny", "champion", "2")
+    with Registry(outputs).client() as client:
+        client.set_registered_model_alias("tiny", "champion", "2")
     assert Registry(outputs).resolve("tiny") == outputs / second.path
 
 

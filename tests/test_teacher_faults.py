@@ -17,7 +17,7 @@ import pytest
 from factory.errors import FactoryError, TeacherRefused, TeacherUnavailable
 from factory.spec import TeacherSpec
 from factory.teacher import Abstain, Message, Reply, Request, ask
-from factory.teacher.engine import Limits
+from factory.teacher.limits import Limits
 from factory.teacher.openai import OpenAITeacher
 from factory.teacher.replies import Replies
 from tests.fault_server import FaultServer, Say, completion

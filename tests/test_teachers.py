@@ -20,7 +20,7 @@ from factory.spec import Budget, TeacherSpec
 from factory.teacher import TEACHERS, Abstain, Message, Reply, Request, ScriptedTeacher, Teacher, ask, open_teacher
 from factory.teacher.embedded import EmbeddedTeacher
 from factory.teacher.endpoint import Retryable
-from factory.teacher.engine import Limits
+from factory.teacher.limits import Limits
 from factory.teacher.openai import OpenAITeacher
 from factory.teacher.protocol import TokenLogprob
 from factory.teacher.replies import Replies

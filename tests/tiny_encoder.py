@@ -118,11 +118,7 @@ class TinyEncoder:
 
 
 def fitted_tiny(bias_in_python: float = 0.0, spread: float = 1.0) -> FittedStudent:
-    """Fit it.
-
-    A bias that the graph does not have makes it disagree with its export. Word vectors of a small spread differ by
-    less than int8 can tell.
-    """
+    """Fit it; the bias is one that the graph lacks, a small spread is more than int8 can tell apart."""
     rows = labelled_rows().kept
     student = TinyEncoder(spread).fit(rows, tuple(Label(name=name) for name in LABELS), seed=0)
     student.bias_in_python = bias_in_python

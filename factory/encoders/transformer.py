@@ -67,7 +67,7 @@ class TransformerEncoder:
 
         pooling = self.pooling
 
-        class SentenceModule(torch.nn.Module):
+        class SentenceModule(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked
             def __init__(self, transformer: Any) -> None:
                 super().__init__()
                 self.transformer = transformer
@@ -114,6 +114,13 @@ class TransformerEncoder:
 def open_folder(name: str, folder: Path) -> TransformerEncoder:
     """Open the encoder in a folder; the same object again as long as its files do not change.
 
+    Args:
+        name: What the encoder is called in its identity.
+        folder: Weights, tokenizer and configuration, as sentence-transformers saves them.
+
+    Returns:
+        The encoder; its weights are read at the first `encode`.
+
     Raises:
         ArtifactMissing: A file is missing.
         ArtifactCorrupt: It is not a transformer with mean or first-token pooling.
@@ -141,6 +148,12 @@ def _read_unchanged(name: str, folder: Path, stamps: tuple[tuple[int, int], ...]
 def open_named(name: str) -> TransformerEncoder:
     """Open a sentence-transformers model by its folder or its hub id.
 
+    Args:
+        name: A folder, or an id such as `sentence-transformers/all-mpnet-base-v2`.
+
+    Returns:
+        The encoder, called by the last part of its folder or by its hub id.
+
     Raises:
         ArtifactMissing: No such folder, not in the local hub cache, and HF_HUB_OFFLINE forbids a download.
     """
@@ -148,7 +161,7 @@ def open_named(name: str) -> TransformerEncoder:
         folder = Path(name).resolve()
         return open_folder(folder.name, folder)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     try:

@@ -121,6 +121,24 @@ def calibrate(params: CalibrateParams, *, oof: Predictions, rows: Rows) -> Calib
     Raises:
         FactoryError: A predicted row is not among the rows, has no known label, or nothing was predicted.
     """
+    gold, weights = _align(oof, rows)
+    temperature = fit_temperature(oof.probs, gold, weights)
+    calibrated = apply_temperature(oof.probs, temperature)
+    predicted = oof.probs.argmax(axis=1)
+    return Calibration(
+        n=len(gold),
+        calibration_temperature=temperature,
+        nll_before=log_loss(gold, oof.probs),
+        nll_after=log_loss(gold, calibrated),
+        ece_before=expected_calibration_error(gold, oof.probs),
+        ece_after=expected_calibration_error(gold, calibrated),
+        accuracy=estimate("accuracy", gold, predicted, seed=params.seed, n_resamples=params.n_resamples),
+        macro_f1=estimate("macro_f1", gold, predicted, seed=params.seed, n_resamples=params.n_resamples),
+    )
+
+
+def _align(oof: Predictions, rows: Rows) -> tuple[Columns, NDArray[np.float64]]:
+    """Return gold column and weight of each predicted row, both of shape (n_predictions,)."""
     column = {label: index for index, label in enumerate(oof.labels)}
     known = {
         row_id: (column[label], weight)
@@ -136,19 +154,7 @@ def calibrate(params: CalibrateParams, *, oof: Predictions, rows: Rows) -> Calib
         )
     gold = np.array([known[row_id][0] for row_id in oof.ids], dtype=np.int64)
     weights = np.array([known[row_id][1] for row_id in oof.ids])
-    temperature = fit_temperature(oof.probs, gold, weights)
-    calibrated = apply_temperature(oof.probs, temperature)
-    predicted = oof.probs.argmax(axis=1)
-    return Calibration(
-        n=len(gold),
-        calibration_temperature=temperature,
-        nll_before=log_loss(gold, oof.probs),
-        nll_after=log_loss(gold, calibrated),
-        ece_before=expected_calibration_error(gold, oof.probs),
-        ece_after=expected_calibration_error(gold, calibrated),
-        accuracy=estimate("accuracy", gold, predicted, seed=params.seed, n_resamples=params.n_resamples),
-        macro_f1=estimate("macro_f1", gold, predicted, seed=params.seed, n_resamples=params.n_resamples),
-    )
+    return gold, weights
 
 
 CALIBRATE: Stage[Calibration] = Stage("calibrate", 1, CalibrateParams, calibrate, Calibration)

@@ -108,11 +108,9 @@ def evaluate(
     gold = _columns(examined.kept["label"], params.labels, "a gold row")
     ids = examined.kept["id"][:]
     answers = {name: _from_predictions(name, predictions[name], ids, params) for name in _ordered(predictions)}
-    n_not_asked = 0
-    if teacher is not None:
-        n_not_asked = sum(reason == NOT_ASKED for reason in teacher.rejected["reason"])
-        asked = _from_teacher(teacher, ids, params)
-        answers |= {TEACHER: asked} if len(asked.at) else {}
+    asked = None if teacher is None else _from_teacher(teacher, ids, params)
+    if asked is not None and len(asked.at):
+        answers[TEACHER] = asked
     student = answers[STUDENT]
     counts = metrics.confusion(gold, student.predicted, len(params.labels))[:, :-1]
     return Evaluation(
@@ -122,7 +120,7 @@ def evaluate(
         labels=params.labels,
         n_rows=len(gold),
         n_resamples=params.n_resamples,
-        n_not_asked=n_not_asked,
+        n_not_asked=0 if teacher is None else list(teacher.rejected["reason"]).count(NOT_ASKED),
         contenders=tuple(_contender(name, one, gold, params) for name, one in answers.items()),
         differences=tuple(
             _difference(name, student, one, gold, params) for name, one in answers.items() if name != STUDENT

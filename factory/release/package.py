@@ -154,9 +154,9 @@ def _card(params: PackageParams, exported: Exported, speed: Speed, evaluation: E
     )
 
 
+_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]#"} | {"|": "&#124;", "<": "&lt;"})
+
+
 def _inline(text: str) -> str:
     """Make any text safe inside a line or a table cell of Markdown: it can neither end the cell nor add markup."""
-    flat = " ".join(text.split())
-    for mark in ("\\", "|", "`", "*", "_", "[", "]", "<", "#"):
-        flat = flat.replace(mark, f"&#{ord(mark)};" if mark in "<|" else f"\\{mark}")
-    return flat
+    return " ".join(text.split()).translate(_ESCAPES)

@@ -231,7 +231,7 @@ def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _answer_file(predictor: Predictor, source: Path, target: Path | None) -> None:
+def answer_file(predictor: Predictor, source: Path, target: Path | None) -> None:
     """Write a line for each line: the row with `label`, `probability` and `probabilities`."""
     with ExitStack() as stack:
         rows = _read_rows(stack.enter_context(source.open("rb")), str(source))
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         predictor = Predictor(Path(__file__).resolve().parent)
         if options.source is not None:
-            _answer_file(predictor, options.source, options.target)
+            answer_file(predictor, options.source, options.target)
             return 0
         texts = options.texts or [line.rstrip("\r\n") for line in sys.stdin]
         for text, answer in zip(texts, predictor.predict(texts), strict=True):

@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,8 +76,7 @@ class Registry:
             FactoryError: MLflow cannot be reached or refuses; the folder stays as it is.
         """
         content_hash = str(read_manifest(folder)[HASH_TAG])
-        with self._lock(name), _translated(self.uri):
-            client = self._client()
+        with self._lock(), self.client() as client:
             number = _find(client, name, content_hash)
             if number is None:
                 run_id = self._log_run(client, name, folder, metrics)
@@ -108,8 +108,8 @@ class Registry:
         database = self._database()
         if database is not None and not database.exists():
             return ()
-        with _translated(self.uri):
-            return self._ask(self._client(), name)
+        with self.client() as client:
+            return self._ask(client, name)
 
     def resolve(self, name: str, wanted: str | None = None) -> Path:
         """Return the folder of a version.
@@ -145,9 +145,28 @@ class Registry:
         """Address of MLflow: `MLFLOW_TRACKING_URI`, else a SQLite file in the outputs."""
         return os.environ.get(TRACKING_URI) or f"sqlite:///{(self.outputs / 'mlflow.db').resolve().as_posix()}"
 
-    def _client(self) -> Any:
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """Lend an MLflow client; what it raises becomes an error that says what to do.
+
+        Yields:
+            An `mlflow.MlflowClient`.
+
+        Raises:
+            FactoryError: MLflow cannot be reached, or refuses.
+        """
+        mlflow = _import_mlflow()
         self.outputs.mkdir(parents=True, exist_ok=True)
-        return _import_mlflow().MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the libraries under MLflow, about each other
+                yield mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        except (mlflow.MlflowException, OSError) as error:
+            where = self.uri.rpartition("@")[2]  # a user and a password may stand before the @
+            raise FactoryError(
+                f"registry: MLflow at {where} does not answer as expected: {_first_line(error)}",
+                hint=f"start the server or change {TRACKING_URI}, then run the same command: the release is kept",
+            ) from error
 
     def _log_run(self, client: Any, name: str, folder: Path, metrics: Mapping[str, float]) -> str:
         found = client.get_experiment_by_name(name)
@@ -193,7 +212,10 @@ class Registry:
         if database is None or not database.is_file():
             return None
         stat = database.stat()
-        return [stat.st_mtime_ns, stat.st_size, stat.st_ino]
+        with database.open("rb") as file:
+            header = file.read(28)
+        # The last four bytes count transactions (sqlite.org/fileformat.html, 1.3.7); a file's time can stand still.
+        return [stat.st_ino, stat.st_mtime_ns, int.from_bytes(header[24:], "big")]
 
     def _database(self) -> Path | None:
         kind, _, path = self.uri.partition(":///")
@@ -212,23 +234,21 @@ class Registry:
             return folder
         copy = self.outputs / version.name / "downloaded" / version.content_hash[:24]
         if not (copy / MANIFEST).is_file():
-            with _translated(self.uri):
-                self._download(version, copy)
+            self._download(version, copy)
         return copy
 
     def _download(self, version: Version, copy: Path) -> None:
-        client = self._client()
         scratch = copy.with_name(f".tmp-{copy.name}-{os.getpid()}")
         scratch.mkdir(parents=True, exist_ok=True)
-        run_id = client.get_model_version(version.name, str(version.version)).run_id
-        Path(client.download_artifacts(run_id, ARTIFACT, str(scratch))).rename(copy)
+        with self.client() as client:
+            run_id = client.get_model_version(version.name, str(version.version)).run_id
+            Path(client.download_artifacts(run_id, ARTIFACT, str(scratch))).rename(copy)
         scratch.rmdir()
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """Let one process at a time register: two at once would make two versions of one content."""
-        folder = self.outputs / name
-        folder.mkdir(parents=True, exist_ok=True)
+        self.outputs.mkdir(parents=True, exist_ok=True)
         # One lock for all tasks: the first to come creates the database.
         with (self.outputs / ".registry.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -271,22 +291,10 @@ def _ensure_model(client: Any, name: str) -> None:
             raise
 
 
-@contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into an error that says what to do."""
-    _import_mlflow()
-    from mlflow.exceptions import MlflowException
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (MlflowException, OSError) as error:
-        where = uri.rpartition("@")[2]  # A user and a password may stand before the @.
-        raise FactoryError(
-            f"registry: MLflow at {where} does not answer as expected: {str(error).splitlines()[0][:200]}",
-            hint=f"start the server or change {TRACKING_URI}, then run the same command: the release is kept",
-        ) from error
+def _first_line(error: Exception) -> str:
+    """Return a library's message, cut to a line, without credentials that an address in it may hold."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return re.sub(r"//[^/\s@]+@", "//", line)[:200]
 
 
 def _import_mlflow() -> Any:

@@ -111,10 +111,12 @@ def _batches(targets: Targets, batch_size: int, n_steps: int, seed: int) -> Iter
     per_label = max(2, batch_size // n_labels)
     for _ in range(n_steps):
         chosen = [members[index] for index in rng.choice(len(present), n_labels, replace=False)]
-        yield np.concatenate([
-            rng.choice(rows, min(per_label, len(rows)), replace=False, p=weights[rows] / weights[rows].sum())
-            for rows in chosen
-        ])
+        yield np.concatenate(
+            [
+                rng.choice(rows, min(per_label, len(rows)), replace=False, p=weights[rows] / weights[rows].sum())
+                for rows in chosen
+            ]
+        )
 
 
 def _pair_loss(vectors: Any, probs: Any) -> Any:

@@ -77,7 +77,7 @@ def write_encoder(encoder: "OpenEncoder", head: LinearHead, folder: Path) -> dic
     linear = torch.nn.Linear(*head.weights.shape)
     linear.load_state_dict({"weight": torch.from_numpy(head.weights.T.copy()), "bias": torch.from_numpy(head.bias)})
 
-    class Classifier(torch.nn.Module):
+    class Classifier(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder.module()

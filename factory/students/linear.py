@@ -70,7 +70,7 @@ def fit_head(features: Any, targets: Targets, strength: float) -> LinearHead:
         The head; labels without rows get a tiny constant probability.
     """
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
     probs = targets.probs * (targets.probs >= SMALLEST_PROB) * targets.weights[:, None]
     rows, columns = np.nonzero(probs)

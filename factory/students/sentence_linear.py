@@ -80,6 +80,12 @@ class SentenceLinear:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote.
 
+        Args:
+            folder: Where it was saved.
+
+        Returns:
+            The student, fitted, with the encoder of this machine.
+
         Raises:
             ArtifactCorrupt: The encoder on this machine is not the one the head was fitted on.
         """

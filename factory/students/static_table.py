@@ -108,7 +108,11 @@ def _distil(encoder: "OpenEncoder", n_dimensions: int) -> StaticTable:
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(encoder.folder / TOKENIZER),
-        unk_token="[UNK]", sep_token="[SEP]", pad_token="[PAD]", cls_token="[CLS]", mask_token="[MASK]",
+        unk_token="[UNK]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
     )
     # model2vec draws its progress bar on whatever stderr is at the moment.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):

@@ -67,7 +67,8 @@ def targets_of(rows: "Dataset", labels: Sequence[Label]) -> Targets:
     columns = np.array([names.index(name) for name in given], dtype=np.intp)
     if len(set(given)) < 2:
         raise FactoryError(
-            f"training rows: expected rows of at least 2 labels, got {len(given)} rows of {sorted(set(given)) or 'none'}",
+            f"training rows: expected rows of at least 2 labels, "
+            f"got {len(given)} rows of {sorted(set(given)) or 'none'}",
             hint="look into the rejected rows of the earlier stages, or add seeds for the missing labels",
         )
     probs = np.eye(len(names))[columns]
@@ -103,6 +104,12 @@ def write_json(path: Path, value: object) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that `write_json` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
 
     Raises:
         ArtifactMissing: There is no such file.

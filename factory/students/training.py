@@ -74,6 +74,12 @@ class FittedStudent:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote.
 
+        Args:
+            folder: The artifact's folder.
+
+        Returns:
+            The student, fitted.
+
         Raises:
             ArtifactCorrupt: The student is of a class that this version does not have.
         """

@@ -1,1 +1,16 @@
-"""Strategies that write training texts."""
+"""Strategies that write training texts.
+
+To add a strategy: write `synthesis/<name>.py`, add a line to `STRATEGIES`, run `pytest tests/test_synthesis.py`.
+"""
+
+from collections.abc import Mapping
+
+from factory.synthesis.attributes import ATTRIBUTES
+from factory.synthesis.labels import LABELS
+from factory.synthesis.strategy import Strategy
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "labels": LABELS,
+    "attributes": ATTRIBUTES,
+}
+"""By the name a spec uses."""

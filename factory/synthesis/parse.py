@@ -9,8 +9,8 @@ import unicodedata
 
 from factory.teacher import Reply
 
-_BULLET = re.compile(r"^\s*(?:[-*•–]+\s+|\(?\d{1,3}[.):]\s*|text\s*\d*\s*:\s*)", re.IGNORECASE)  # noqa: RUF001
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}  # noqa: RUF001
+_BULLET = re.compile(r"^\s*(?:[-*•–]+\s+|\(?\d{1,3}[.):]\s*|text\s*\d*\s*:\s*)", re.IGNORECASE)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
 
 
 def texts_in(reply: Reply) -> tuple[str, ...]:
@@ -43,6 +43,10 @@ def clean(line: str) -> str:
 def _is_heading(line: str) -> bool:
     """Tell whether a line introduces the list (`Here are 8 texts:`) or fences it instead of being a text."""
     stripped = line.strip().strip("*")
-    return stripped.startswith("```") or stripped in ("[", "]") or (
-        stripped.endswith(":") and stripped.lower().startswith(("here ", "sure", "certainly", "of course", "texts"))
+    return (
+        stripped.startswith("```")
+        or stripped in ("[", "]")
+        or (
+            stripped.endswith(":") and stripped.lower().startswith(("here ", "sure", "certainly", "of course", "texts"))
+        )
     )

@@ -1,6 +1,6 @@
-"""What every strategy is given and how its replies are read."""
+"""What every strategy is given, and what becomes of the replies it gets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,10 +8,15 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from factory.events import Progressed, emit
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
 from factory.store import Stage
-from factory.teacher import Abstain, Reply
+from factory.synthesis.parse import texts_in
+from factory.teacher import Abstain, Reply, Request, Teacher, ask
+from factory.teacher.forecast import Forecast
+
+PROMPTS = Path(__file__).parent / "prompts"
 
 MAX_CHARS = 4_000
 """A generated text longer than this is a reply that ran away."""
@@ -32,64 +37,70 @@ class WriteParams(Model):
 
 @dataclass(frozen=True)
 class Strategy:
-    """An entry of `STRATEGIES`: a stage and the part of its params that a spec may set."""
+    """An entry of `STRATEGIES`."""
 
     stage: Stage[Rows]
     options: type[Model]
+    """The part of the stage's params that a spec may set."""
+    forecast: Callable[[WriteParams], Forecast]
+    """What a round is likely to cost."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """One reply of a strategy and what it was asked for."""
+class Asked:
+    """One request of a strategy and the label it asks texts for."""
 
     label: str
-    answer: Reply | Abstain
-    sources: tuple[str, ...] = ()
-    """What the prompt drew, such as attribute values; kept for the report."""
+    request: Request
 
 
 def draw(params: WriteParams, label: Label) -> np.random.Generator:
     """Return a generator of its own for each label and round, so that one label's prompts never move another's."""
-    words = [params.seed, params.round, *label.name.encode()]
-    return np.random.default_rng(words)
+    return np.random.default_rng([params.seed, params.round, *label.name.encode()])
 
 
-def rows_from(
-    written: Iterable[Written], texts_of: Sequence[tuple[str, ...]], *, strategy: str, teacher: str
-) -> Rows:
-    """Turn parsed replies into rows, one a text.
+def write_all(asked: Sequence[Asked], teacher: Teacher, *, strategy: str) -> Rows:
+    """Ask, and turn every line of every reply into a row.
 
     Args:
-        written: Replies with the label each was asked for.
-        texts_of: The texts read from each reply, same order; empty for a reply that gave none.
-        strategy: Name of the strategy.
-        teacher: Identity of the teacher.
+        asked: Requests with the label each asks texts for.
+        teacher: Whom to ask.
+        strategy: Name of the strategy, for rows and progress.
 
     Returns:
         Kept rows are synthetic, with the label they were written for. A reply without a text becomes one rejected row
         that holds what came instead. `is_complete` is false when the budget ended first.
     """
+    n_done = n_texts = 0
+
+    def count(_position: int, answer: Reply | Abstain) -> None:
+        nonlocal n_done, n_texts
+        n_done += 1
+        n_texts += len(texts_in(answer)) if isinstance(answer, Reply) else 0
+        emit(Progressed(strategy, n_done, len(asked), "calls", f"{n_texts:,} texts"))
+
+    answers = ask(teacher, [one.request for one in asked], on_reply=count)
+    return rows_from([one.label for one in asked], answers, strategy=strategy, teacher=teacher.identity)
+
+
+def rows_from(labels: Sequence[str], answers: Sequence[Reply | Abstain], *, strategy: str, teacher: str) -> Rows:
+    """Turn answers into rows; see `write_all`."""
     rows: list[TextRow] = []
     rejections: dict[int, Rejection] = {}
     out_of_budget = False
-    for item, texts in zip(written, texts_of, strict=True):
-        if isinstance(item.answer, Abstain) and item.answer.reason == "budget":
+    for label, answer in zip(labels, answers, strict=True):
+        if isinstance(answer, Abstain) and answer.reason == "budget":
             out_of_budget = True
             continue
+        raw = answer.raw if isinstance(answer, Abstain) else answer.text
+        texts = texts_in(answer) if isinstance(answer, Reply) else ()
         if not texts:
-            rejections[len(rows)] = Rejection(_why_empty(item.answer))
-        raw = item.answer.raw if isinstance(item.answer, Abstain) else item.answer.text
+            why = f"abstain-{answer.reason}" if isinstance(answer, Abstain) else "no-text-in-reply"
+            rejections[len(rows)] = Rejection(why)
         for text in texts or (raw,):
-            if len(text) > MAX_CHARS:
+            if texts and len(text) > MAX_CHARS:
                 rejections[len(rows)] = Rejection("too-long", float(len(text)))
-            rows.append(TextRow(text[:MAX_CHARS], item.label, Origin.SYNTHETIC, strategy, teacher))
+            rows.append(TextRow(text[:MAX_CHARS], label, Origin.SYNTHETIC, strategy, teacher))
     report = {"stopped": "budget"} if out_of_budget else {}
     result = split(text_dataset(rows), rejections, by=strategy, report=report)
     return Rows(result.kept, result.rejected, result.report, is_complete=not out_of_budget)
-
-
-def _why_empty(answer: Reply | Abstain) -> str:
-    return f"abstain-{answer.reason}" if isinstance(answer, Abstain) else "no-text-in-reply"
-
-
-PROMPTS = Path(__file__).parent / "prompts"

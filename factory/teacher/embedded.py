@@ -20,7 +20,8 @@ from factory.spec import TeacherSpec
 from factory.teacher.budget import Spending
 from factory.teacher.chat import Address, ChatConnection
 from factory.teacher.endpoint import Retryable
-from factory.teacher.engine import Engine, Limits
+from factory.teacher.engine import Engine
+from factory.teacher.limits import Limits
 from factory.teacher.llama_server import KEY_ENV
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
 from factory.teacher.replies import Replies

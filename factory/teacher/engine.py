@@ -11,6 +11,7 @@ from factory.errors import TeacherUnavailable
 from factory.events import TeacherUsed, emit
 from factory.teacher.budget import Spending, upper_bound
 from factory.teacher.endpoint import Connection, Declined, Endpoint, Retryable
+from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
 from factory.teacher.replies import Replies, key_of
 from factory.teacher.wire import Usage, decode, usage_of
@@ -18,23 +19,6 @@ from factory.teacher.wire import Usage, decode, usage_of
 EVENT_INTERVAL_S = 0.5
 YIELD_EVERY = 256
 """Cached replies come without waiting; now and then the loop must run, or Ctrl-C would not be heard."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How hard an endpoint may be pressed."""
-
-    concurrency: int = 8
-    timeout_s: float = 120.0
-    """For one attempt."""
-    max_attempts: int = 6
-    first_delay_s: float = 0.5
-    """The longest wait after the first failure; doubled after each further one."""
-    max_delay_s: float = 30.0
-    max_retry_after_s: float = 120.0
-    """When a server asks to wait longer than this, the run ends at once and says so."""
-    first_call_alone: bool = True
-    """A wrong key or model then costs one call, not `concurrency` many."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +204,9 @@ class _Run:
         limits = self._limits
         failure = Retryable("not tried")
         for attempt in range(limits.max_attempts):
-            await asyncio.sleep(max(0.0, self._delay(attempt), self._paused_until - time.monotonic()))
+            await asyncio.sleep(
+                max(0.0, limits.backoff_s(attempt, self._jitter), self._paused_until - time.monotonic())
+            )
             try:
                 async with asyncio.timeout(limits.timeout_s):
                     return await connection.send(call.request, call.payload)
@@ -233,16 +219,6 @@ class _Run:
             f"{self._engine.endpoint.identity}: no answer after {limits.max_attempts} attempts; the last: {failure}",
             hint="run the same command again later; every reply received so far is kept and is not asked for again",
         ) from failure
-
-    def _delay(self, attempt: int) -> float:
-        """Return seconds to wait before an attempt, 0 for the first.
-
-        Full jitter, as in Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
-        """
-        if attempt == 0:
-            return 0.0
-        longest = min(self._limits.max_delay_s, self._limits.first_delay_s * 2.0 ** (attempt - 1))
-        return self._jitter.uniform(0.0, longest)
 
     def _pause(self, failure: Retryable) -> None:
         """Let all calls wait for as long as the server asked."""

@@ -40,9 +40,13 @@ def serve(weights: str, n_slots: int) -> None:
     params.api_keys = [os.environ.pop(KEY_ENV)]
     params.n_parallel = n_slots
     params.n_ctx = CONTEXT_TOKENS * n_slots
+    params.ui = params.endpoint_slots = False
     params.cache_ram_mib = 0  # its prompt cache would grow by gigabytes
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
-    server = Server(params)
+    try:
+        server = Server(params)
+    except RuntimeError as error:
+        sys.exit(str(error))  # llama.cpp's own lines, above this one in the log, say more than a traceback would
     report.write(f"{server.listening_address}\n")
     report.close()
     threading.Event().wait()

@@ -8,7 +8,8 @@ from factory.errors import TeacherRefused
 from factory.spec import TeacherSpec
 from factory.teacher.budget import Spending
 from factory.teacher.chat import Address, ChatConnection, public_url
-from factory.teacher.engine import Engine, Limits
+from factory.teacher.engine import Engine
+from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
 from factory.teacher.replies import Replies
 from factory.teacher.wire import encode

@@ -17,7 +17,8 @@ from factory.errors import Problem, SpecError, TeacherError
 from factory.spec import Model, TeacherSpec
 from factory.teacher.budget import Spending
 from factory.teacher.endpoint import Declined
-from factory.teacher.engine import Engine, Limits
+from factory.teacher.engine import Engine
+from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
 from factory.teacher.replies import Replies
 from factory.teacher.wire import completion_of, encode

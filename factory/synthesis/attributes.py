@@ -1,0 +1,171 @@
+"""Prompts that differ: each draws another combination of attributes.
+
+Yu et al., "Large Language Model as Attributed Training Data Generator: A Tale of Diversity and Bias" (AttrPrompt),
+NeurIPS 2023, arXiv:2306.15895. Attributes that depend on the label, concrete things such texts mention, are proposed by
+the teacher; style and length, which do not, are lists that a spec may replace.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import numpy as np
+from pydantic import Field
+
+from factory.events import Progressed, emit
+from factory.prompts import render
+from factory.records import Rows
+from factory.spec import Label
+from factory.store import Stage
+from factory.synthesis.labels import LabelsOptions
+from factory.synthesis.parse import texts_in
+from factory.synthesis.strategy import PROMPTS, Asked, Strategy, WriteParams, draw, write_all
+from factory.teacher import Message, Reply, Request, Teacher, ask
+from factory.teacher.forecast import Forecast, forecast
+
+SYSTEM = PROMPTS / "system.v1.jinja"
+THINGS = PROMPTS / "things_user.v1.jinja"
+USER = PROMPTS / "attributes_user.v1.jinja"
+TOKENS_PER_THING = 6
+TOKENS_PER_TEXT = 20
+MAX_WORDS_PER_THING = 6
+
+Phrases = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class AttributesOptions(LabelsOptions):
+    """What a spec may set."""
+
+    things_per_label: Annotated[int, Field(ge=2, le=100)] = 16
+    """Concrete things the teacher is asked to name for each label, twice."""
+    things_per_call: Annotated[int, Field(ge=1, le=20)] = 5
+    styles: Phrases = (
+        "a direct request or command",
+        "a question",
+        "casual, as to a friend",
+        "polite",
+        "in a hurry, not a full sentence",
+        "a personal statement starting with I",
+        "unusual wording",
+    )
+    lengths: Phrases = ("only a few words", "one short sentence", "one sentence with two or three details")
+
+
+def things_prompts(params: WriteParams) -> list[Asked]:
+    """Write the requests that ask for concrete things, two for each label; the same in every round."""
+    options = cast(AttributesOptions, params.options)
+    system = _system(params)
+    return [
+        Asked(
+            label.name,
+            Request(
+                messages=(system, Message("user", render(THINGS, label=label, n=options.things_per_label))),
+                max_tokens=options.things_per_label * TOKENS_PER_THING * 2,
+                sampling_temperature=0.7,
+                top_p=options.top_p,
+                sample=params.seed % 2**31 + repeat,
+            ),
+        )
+        for label in params.labels
+        for repeat in range(2)
+    ]
+
+
+def things_of(label: Label, replies: Sequence[Reply]) -> tuple[str, ...]:
+    """Read the things of one label; when the teacher named none, the label's own phrase has to do."""
+    things = [thing.strip(" .;:") for reply in replies for line in texts_in(reply) for thing in line.split(",")]
+    usable = [thing for thing in things if thing and len(thing.split()) <= MAX_WORDS_PER_THING]
+    return tuple(dict.fromkeys(usable)) or (label.phrase,)
+
+
+def attribute_prompts(params: WriteParams, things: dict[str, tuple[str, ...]]) -> list[Asked]:
+    """Write the requests of a round, each with attributes of its own.
+
+    Args:
+        params: What is wanted; `options` are `AttributesOptions`.
+        things: Concrete things by label name, not empty.
+
+    Returns:
+        For each label as many calls as the wanted texts need.
+    """
+    options = cast(AttributesOptions, params.options)
+    asked = []
+    for label, wanted in zip(params.labels, params.wanted, strict=True):
+        rng = draw(params, label)
+        for _ in range(math.ceil(wanted / options.texts_per_call)):
+            user = render(
+                USER,
+                label=label,
+                n=options.texts_per_call,
+                style=_one_of(options.styles, rng),
+                length=_one_of(options.lengths, rng),
+                things=_some_of(things[label.name], options.things_per_call, rng),
+            )
+            request = Request(
+                messages=(_system(params), Message("user", user)),
+                max_tokens=options.texts_per_call * options.max_tokens_per_text,
+                sampling_temperature=options.sampling_temperature,
+                top_p=options.top_p,
+                sample=int(rng.integers(2**31)),
+            )
+            asked.append(Asked(label.name, request))
+    return asked
+
+
+def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
+    """Let the teacher name concrete things for each label, then write texts about different draws of them.
+
+    Args:
+        params: What is wanted; `options` are `AttributesOptions`.
+        teacher: Whom to ask; two calls a label, and one for every `texts_per_call` wanted texts.
+
+    Returns:
+        One row a text; see `strategy.write_all`. The report lists the things by label.
+    """
+    proposals = things_prompts(params)
+    emit(Progressed(ATTRIBUTES.stage.name, 0, len(proposals), "calls", "asking what such texts mention"))
+    answers = ask(teacher, [one.request for one in proposals])
+    things = {
+        label.name: things_of(
+            label,
+            [
+                answer
+                for one, answer in zip(proposals, answers, strict=True)
+                if one.label == label.name and isinstance(answer, Reply)
+            ],
+        )
+        for label in params.labels
+    }
+    rows = write_all(attribute_prompts(params, things), teacher, strategy=ATTRIBUTES.stage.name)
+    report = {**rows.report, "things": {label: list(named) for label, named in things.items()}}
+    return Rows(rows.kept, rows.rejected, report, is_complete=rows.is_complete)
+
+
+def forecast_attributes(params: WriteParams) -> Forecast:
+    """Estimate the cost of a round; the things are only asked for in the first."""
+    options = cast(AttributesOptions, params.options)
+    proposals = [one.request for one in things_prompts(params)] if params.round == 1 else []
+    stand_in = {label.name: ("a thing of three words",) * options.things_per_call for label in params.labels}
+    writing = [one.request for one in attribute_prompts(params, stand_in)]
+    return forecast(proposals, completion_tokens=options.things_per_label * TOKENS_PER_THING) + forecast(
+        writing, completion_tokens=TOKENS_PER_TEXT * options.texts_per_call
+    )
+
+
+def _system(params: WriteParams) -> Message:
+    return Message("system", render(SYSTEM, description=params.description, labels=params.labels))
+
+
+def _one_of(phrases: Sequence[str], rng: np.random.Generator) -> str:
+    return phrases[int(rng.integers(len(phrases)))]
+
+
+def _some_of(things: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
+    return [things[int(index)] for index in rng.permutation(len(things))[:n]]
+
+
+ATTRIBUTES = Strategy(
+    Stage("attributes", 1, WriteParams, write_with_attributes, Rows, files=(SYSTEM, THINGS, USER)),
+    AttributesOptions,
+    forecast_attributes,
+)

@@ -1,0 +1,188 @@
+"""The end of a build: the release folder, its registration, and what a person is told."""
+
+import hashlib
+import importlib.metadata
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from factory.check import Task
+from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
+from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, verdict_sentence, verdict_table
+from factory.events import TeacherUsed
+from factory.release.gate import GateResult
+from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
+from factory.release.registry import Registry, Version
+from factory.store import Artifact
+from flows.recipe import Products, Runner
+
+EXAMPLES_PER_STAGE = 12
+"""Rejected rows shown in the report for each stage."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a build ends with."""
+
+    evaluation: Evaluation
+    gate: GateResult
+    version: Version
+    folder: Path
+    """The release: copy it anywhere and run its predict.py."""
+    seconds: float
+    teacher: TeacherUsed | None
+    shortfall: dict[str, int] = field(default_factory=dict)
+    """Labels with fewer training rows than wanted, and how many they lack."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        return verdict_sentence(self.evaluation)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the outcome for programs."""
+        return {
+            "event": "Verdict",
+            "verdict": self.sentence,
+            "evaluation": self.evaluation.model_dump(mode="json"),
+            "gate": self.gate.model_dump(mode="json"),
+            "version": self.version.model_dump(mode="json"),
+            "path": str(self.folder),
+            "seconds": round(self.seconds, 1),
+            "teacher": asdict(self.teacher) if self.teacher else None,
+            "shortfall": self.shortfall,
+        }
+
+
+def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outputs: Path, run: Runner) -> Outcome:
+    """Package the exported student with its card and report, and register it.
+
+    Args:
+        task: What was built.
+        products: What the recipe gave.
+        artifacts: Every stage of this build, in order.
+        outputs: Where builds and the registry are.
+        run: Runs the last stage.
+
+    Returns:
+        The outcome; its times and costs are filled in by the flow.
+    """
+    spec = task.spec
+    evaluation, speed = products.evaluation.load(), products.speed.load()
+    rows = products.rows.load()
+    params = PackageParams(
+        name=spec.name,
+        description=spec.description,
+        labels=spec.labels,
+        student=products.made.champion,
+        n_training_rows=len(rows.kept),
+        gate=spec.gate,
+        lineage=Lineage(
+            spec_sha256=hashlib.sha256((task.folder / "spec.yaml").read_bytes()).hexdigest(),
+            stages=tuple(stage_run(artifact) for artifact in artifacts),
+            teacher=_teacher_identity(artifacts),
+            data_sha256={name: file.identity for name, file in task.files.items()},
+        ),
+    )
+    page = Page(render_report(evaluation, _build_info(task, artifacts, speed.summary)), _identity(artifacts))
+    inputs: dict[str, Artifact[Any]] = {
+        "exported": products.made.exported,
+        "speed": products.speed,
+        "evaluation": products.evaluation,
+    }
+    released = run(PACKAGE, params, inputs=inputs, resources={"report": page})
+    gate = gate_result(spec.gate, speed, evaluation)
+    student = evaluation.student
+    version = Registry(outputs).register(
+        spec.name,
+        released.folder,
+        metrics={"accuracy": student.accuracy.value, "macro_f1": student.macro_f1.value, "p95_ms": speed.p95_ms},
+        tags={"student": products.made.champion, "regime": evaluation.regime, "gold": str(evaluation.gold).lower()},
+        passed_gate=gate.passed,
+    )
+    counts = dict.fromkeys(spec.label_names, 0)
+    for label in rows.kept["label"]:
+        counts[label] += 1
+    shortfall = {label: spec.synthesis.per_label - n for label, n in counts.items() if n < spec.synthesis.per_label}
+    return Outcome(evaluation, gate, version, released.folder, seconds=0.0, teacher=None, shortfall=shortfall)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Print the verdict for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for position, heading in enumerate(VERDICT_COLUMNS):
+        table.add_column(heading, justify="left" if position == 0 else "right")
+    for line in verdict_table(outcome.evaluation):
+        table.add_row(*line)
+    console.print()
+    console.print(table)
+    console.print(f"\n{outcome.sentence}", soft_wrap=True)
+    if outcome.shortfall:
+        lacking = ", ".join(f"{label} {n}" for label, n in outcome.shortfall.items())
+        console.print(f"Fewer training rows than wanted after all filters: {lacking}", soft_wrap=True)
+    console.print(f"gate: {'passed' if outcome.gate.passed else 'not passed'}: {'; '.join(outcome.gate.lines)}")
+    used = outcome.teacher
+    asked = (
+        "the teacher was asked nothing" if used is None or not used.calls else f"{used.calls:,} calls of the teacher"
+    )
+    console.print(f"{outcome.seconds:.0f} s, {asked}, ${used.usd if used else 0:.2f}")
+    aliases = ", ".join(outcome.version.aliases)
+    console.print(f"version {outcome.version.version} ({aliases}): {outcome.folder}", soft_wrap=True)
+
+
+def _build_info(task: Task, artifacts: list[Artifact[Any]], speed: str) -> BuildInfo:
+    spec = task.spec
+    stages, examples = [], []
+    for artifact in artifacts:
+        report, rejected = _rejections(artifact)
+        manifest = artifact.manifest
+        stages.append(
+            StageInfo(
+                name=artifact.folder.parent.name,
+                fingerprint=artifact.fingerprint,
+                was_cached=artifact.was_cached,
+                seconds=manifest["varying"]["seconds"],
+                summary=manifest["summary"],
+                rejected_by_reason=report,
+            )
+        )
+        examples += rejected
+    return BuildInfo(
+        task=spec.name,
+        description=spec.description,
+        labels={label.name: label.phrase for label in spec.labels},
+        stages=tuple(stages),
+        seconds=sum(stage.seconds for stage in stages),
+        rejected_examples=tuple(examples),
+        facts={"speed and size": speed},
+        versions={name: importlib.metadata.version(name) for name in ("onnxruntime", "scikit-learn", "torch")},
+        built_at=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    )
+
+
+def _rejections(artifact: Artifact[Any]) -> tuple[dict[str, int], list[RejectedExample]]:
+    """Return counts by reason and the first rejected rows of a stage; nothing for stages without rows."""
+    if not (artifact.folder / "rejected.parquet").is_file():
+        return {}, []
+    rows = artifact.load()
+    by_reason: dict[str, int] = rows.report.get("rejected_by_reason", {})
+    examples = [
+        RejectedExample(artifact.folder.parent.name, row["reason"], row["text"], row["label"] or "", row["score"])
+        for row in rows.rejected.select(range(min(EXAMPLES_PER_STAGE, len(rows.rejected))))
+    ]
+    return by_reason, examples
+
+
+def _teacher_identity(artifacts: list[Artifact[Any]]) -> str:
+    identities = (artifact.manifest["key"]["resources"].get("teacher") for artifact in artifacts)
+    return next((identity for identity in identities if identity), "")
+
+
+def _identity(artifacts: list[Artifact[Any]]) -> str:
+    """Hash what the report shows, times apart."""
+    return hashlib.sha256("".join(artifact.content_hash for artifact in artifacts).encode()).hexdigest()
