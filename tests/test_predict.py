@@ -1,6 +1,7 @@
 """The stand-alone predictor: what is in an artifact, and nothing else."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -46,10 +47,13 @@ def write_artifact(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, stdin: str = "", home: Path | None = None) -> subprocess.CompletedProcess[str]:
     # Isolated and elsewhere: neither this repository nor the current folder is on the path.
+    env = {"PATH": os.environ["PATH"], "HOME": str(home or folder)}
     command = [sys.executable, "-I", str(folder / "predict.py"), *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, cwd="/", timeout=60, check=False)
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, cwd="/", timeout=60, check=False, env=env
+    )
 
 
 ALPHABET = st.one_of(st.characters(), st.sampled_from("aeions İǅΣς\u00a0\u200d\u3000\x1f\x85_'-²\ud800"))
@@ -148,6 +152,11 @@ def test_the_program_runs_without_the_factory(artifact: Path) -> None:
     assert [json.loads(line)["text"] for line in spoken.stdout.splitlines()] == ["play jazz", ""]
 
 
+def test_the_program_leaves_no_trace_in_the_home_folder(artifact: Path, tmp_path: Path) -> None:
+    assert run(artifact, "play jazz", home=tmp_path).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_comes_back_line_by_line_with_its_other_columns(artifact: Path, tmp_path: Path) -> None:
     rows = [{"id": i, "text": text, "label": "?"} for i, text in enumerate(["play jazz", "", "snow\u2028snow"])]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -164,7 +173,15 @@ def test_a_bad_line_is_named_by_file_and_number(artifact: Path, tmp_path: Path, 
     source = tmp_path / "in.jsonl"
     source.write_bytes(b'{"text": "good"}\n' + line.encode("latin-1").replace(b"\\xff", b"\xff") + b"\n")
     with pytest.raises(ArtifactError, match=r"in\.jsonl:2: expected a JSON object"):
-        predict._answer_file(Predictor(artifact), source, tmp_path / "out.jsonl")
+        predict.answer_file(Predictor(artifact), source, tmp_path / "out.jsonl")
+
+
+def test_the_input_is_not_overwritten_while_it_is_read(artifact: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "play jazz"}\n', encoding="utf-8")
+    with pytest.raises(ArtifactError, match="expected another file"):
+        predict.answer_file(Predictor(artifact), source, source)
+    assert source.read_text(encoding="utf-8") == '{"text": "play jazz"}\n'
 
 
 def test_a_wrong_folder_ends_with_one_line(tmp_path: Path) -> None:

@@ -185,9 +185,10 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _open_session(path: Path) -> Any:
+    # Read at import, which else leaves a device id in the user's cache folder; `disable_telemetry_events` is too late.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = _n_cores()
@@ -233,6 +234,8 @@ def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any]]:
 
 def answer_file(predictor: Predictor, source: Path, target: Path | None) -> None:
     """Write a line for each line: the row with `label`, `probability` and `probabilities`."""
+    if target is not None and target.exists() and source.exists() and target.samefile(source):
+        raise ArtifactError(f"{target}: expected another file than the one that is read")
     with ExitStack() as stack:
         rows = _read_rows(stack.enter_context(source.open("rb")), str(source))
         out = sys.stdout if target is None else stack.enter_context(target.open("w", encoding="utf-8"))

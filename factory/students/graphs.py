@@ -87,7 +87,7 @@ def write_encoder(encoder: "OpenEncoder", head: LinearHead, folder: Path) -> dic
             return self.head(self.encoder(input_ids, attention_mask))
 
     names = ["input_ids", "attention_mask"]
-    # The sample has padding, else the trace would leave the mask out.
+    # The sample has padding, so that no tracer can take a mask of ones for no mask.
     sample = (torch.ones((2, 7), dtype=torch.long), torch.tensor([[1] * 7, [1] * 4 + [0] * 3]))
     with warnings.catch_warnings():
         # The newer exporter needs onnxscript; this one warns about its age and about each constant it finds.

@@ -204,9 +204,8 @@ class _Run:
         limits = self._limits
         failure = Retryable("not tried")
         for attempt in range(limits.max_attempts):
-            await asyncio.sleep(
-                max(0.0, limits.backoff_s(attempt, self._jitter), self._paused_until - time.monotonic())
-            )
+            asked_to_wait_s = self._paused_until - time.monotonic()
+            await asyncio.sleep(max(limits.backoff_s(attempt, self._jitter), asked_to_wait_s))
             try:
                 async with asyncio.timeout(limits.timeout_s):
                     return await connection.send(call.request, call.payload)
