@@ -10,11 +10,16 @@ if TYPE_CHECKING:
 
 @cache
 def _template(path: Path) -> "Template":
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    # No autoescape: a prompt is plain text, and `<` must reach the teacher as `<`.
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    return environment.from_string(path.read_text(encoding="utf-8"))
+    environment = Environment(
+        loader=FileSystemLoader(path.parent),  # for `include`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # a prompt is plain text, and `<` must reach the teacher as `<`
+    )
+    return environment.get_template(path.name)
 
 
 def render(path: Path, **variables: Any) -> str:

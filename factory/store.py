@@ -221,6 +221,7 @@ def run_stage(
     *,
     inputs: Mapping[str, Artifact[Any]] | None = None,
     resources: Mapping[str, Resource] | None = None,
+    measured: Callable[[], Mapping[str, Any]] = dict,
 ) -> Artifact[R]:
     """Return the stored result of a stage, or run it and store what it returns.
 
@@ -230,6 +231,7 @@ def run_stage(
         params: An instance of `stage.params`.
         inputs: Artifacts of earlier stages; loaded only when the stage must run.
         resources: Handed to the stage as they are; only their identity enters the key.
+        measured: Asked once the stage has run: what the manifest shall say of this run that no key may contain.
 
     Returns:
         The artifact, in its final folder.
@@ -250,7 +252,8 @@ def run_stage(
     emit(StageStarted(stage.name, because=explain_miss(root, stage, key)))
     loaded = {name: artifact.load() for name, artifact in (inputs or {}).items()}
     result = stage.run(params, **loaded, **(resources or {}))
-    artifact = _store(root, stage, key, result, started)
+    varying = {**measured(), "seconds": round(time.monotonic() - started, 3)}
+    artifact = _store(root, stage, key, result, varying)
     seconds = time.monotonic() - started
     emit(StageFinished(stage.name, cached=False, seconds=seconds, summary=result.summary))
     return artifact
@@ -290,7 +293,7 @@ def sweep(root: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _store(root: Path, stage: Stage[R], key: Key, result: R, started: float) -> Artifact[R]:
+def _store(root: Path, stage: Stage[R], key: Key, result: R, varying: Mapping[str, Any]) -> Artifact[R]:
     """Write to a temporary folder, manifest last, then rename: readers see all of it or nothing."""
     final = root / stage.name / key.fingerprint
     # One name per attempt: two builds of one task never write into the same folder.
@@ -308,8 +311,8 @@ def _store(root: Path, stage: Stage[R], key: Key, result: R, started: float) -> 
             "is_complete": result.is_complete,
             "summary": result.summary,
             "varying": {
+                **varying,
                 "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "seconds": round(time.monotonic() - started, 3),
                 "factory": __version__,
                 "python": platform.python_version(),
             },

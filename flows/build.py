@@ -17,7 +17,9 @@ from factory.check import check_task
 from factory.errors import FactoryError
 from factory.events import TeacherUsed, listening
 from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
-from factory.teacher import open_teacher
+from factory.teacher import Teacher, open_teacher
+from factory.teacher.budget import Spending
+from factory.teacher.wire import Usage
 from flows.outcome import Outcome, release
 from flows.recipe import recipe
 
@@ -48,11 +50,34 @@ def step(name: str, work: Callable[[], T]) -> T:
     return work()
 
 
+class Spent:
+    """What the teacher is asked during one stage."""
+
+    def __init__(self, spending: Spending) -> None:
+        self._spending = spending
+        self._calls, self._usage = spending.calls, spending.usage
+
+    def as_manifest(self) -> dict[str, int]:
+        """Return what was spent since the start, for the stage's manifest."""
+        usage = self._spending.usage
+        return {
+            "teacher_calls": self._spending.calls - self._calls,
+            "prompt_tokens": usage.prompt_tokens - self._usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens - self._usage.completion_tokens,
+        }
+
+    def charge(self, varying: Mapping[str, int]) -> None:
+        """Count what a stored stage spent when it ran."""
+        usage = Usage(prompt_tokens=varying["prompt_tokens"], completion_tokens=varying["completion_tokens"])
+        self._spending.charge(calls=varying["teacher_calls"], usage=usage)
+
+
 @dataclass
 class Steps:
     """A runner that makes each stage a Prefect task, stores its result and remembers the artifact."""
 
     root: Path
+    teacher: Teacher
     artifacts: list[Artifact[Any]] = field(default_factory=list)
 
     def __call__(
@@ -64,9 +89,16 @@ class Steps:
         resources: Mapping[str, Resource] | None = None,
     ) -> Artifact[R]:
         """Run a stage, or return what it gave before."""
+        spent = Spent(self.teacher.spending)
+        work = partial(
+            run_stage, self.root, stage, params, inputs=inputs, resources=resources, measured=spent.as_manifest
+        )
         # A closure, because Prefect walks through every argument of a task and copies what it finds.
-        work = partial(run_stage, self.root, stage, params, inputs=inputs, resources=resources)
         artifact: Artifact[R] = step(stage.name, lambda: work())
+        if artifact.was_cached:
+            # The budget says what a build costs from scratch: what a stored stage cost counts, or a build that is
+            # resumed again and again would spend the budget again and again.
+            spent.charge(artifact.manifest["varying"])
         self.artifacts.append(artifact)
         return artifact
 
@@ -90,12 +122,12 @@ def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
     checked = check_task(folder)
     root = outputs / checked.spec.name
     sweep(root)
-    run = Steps(root)
     usage: list[TeacherUsed] = []
     with (
         closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher,
         listening(lambda event: usage.append(event) if isinstance(event, TeacherUsed) else None),
     ):
+        run = Steps(root, teacher)
         products = recipe(checked, teacher, run)
     outcome: Outcome = step("register", lambda: release(checked, products, run.artifacts, outputs, run))
     return replace(outcome, seconds=time.monotonic() - started, teacher=usage[-1] if usage else None)

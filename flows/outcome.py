@@ -114,6 +114,8 @@ def print_outcome(outcome: Outcome) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a pipe has no width; the table should not be folded
     table = Table(box=None, padding=(0, 2, 0, 0))
     for position, heading in enumerate(VERDICT_COLUMNS):
         table.add_column(heading, justify="left" if position == 0 else "right")

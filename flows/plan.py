@@ -67,6 +67,8 @@ class Pending(Artifact[R]):
 
     n_rows: int = 0
     """Rows it is expected to have."""
+    root: str = ""
+    """The stage at the bottom of it: the first one that must run."""
 
 
 @dataclass
@@ -85,20 +87,20 @@ class Planner:
         resources: Mapping[str, Resource] | None = None,
     ) -> Artifact[R]:
         """Look a stage up; what depends on a missing result is missing too."""
-        waits_for = [artifact.folder.name for artifact in (inputs or {}).values() if isinstance(artifact, Pending)]
+        waits_for = [artifact.root for artifact in (inputs or {}).values() if isinstance(artifact, Pending)]
         if waits_for:
-            because = f"waits for {', '.join(waits_for)}"
+            because, root = f"waits for {waits_for[0]}", waits_for[0]
         else:
             key = key_of(stage, params, inputs=inputs, resources=resources)
             found = find(self.root, stage, key)
             if found is not None:
                 self.stages.append(PlannedStage(stage.name, is_cached=True, because="", cost=Forecast()))
                 return found
-            because = explain_miss(self.root, stage, key)
+            because, root = explain_miss(self.root, stage, key), stage.name
         n_rows = _expected_rows(params, inputs or {})
         cost = _cost(stage, params, n_rows) if "teacher" in (resources or {}) else Forecast()
         self.stages.append(PlannedStage(stage.name, is_cached=False, because=because, cost=cost))
-        return Pending(Path(stage.name), stage.result, was_cached=False, n_rows=n_rows)
+        return Pending(Path(stage.name), stage.result, was_cached=False, n_rows=n_rows, root=root)
 
     def peek(self, artifact: Artifact[R]) -> R | None:
         """Return a stored result, or None for one that is not there yet."""

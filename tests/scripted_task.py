@@ -9,12 +9,12 @@ import yaml
 LABELS = {
     "weather": "ask about the weather",
     "music": "play a song or a record",
-    "table": "book a table in a restaurant",
+    "table": "book a table",
 }
 WORDS = {
     "weather": ("will it {} in {}", ("rain", "snow", "be sunny", "get cold"), ("Oslo", "Rome", "Kyoto", "my town")),
     "music": ("play {} by {}", ("a ballad", "the album", "some jazz", "that tune"), ("Adele", "U2", "Miles", "Björk")),
-    "table": ("reserve a table {} for {}", ("at nine", "by the sea", "tonight", "indoors"), ("two", "six", "us", "ten")),
+    "table": ("reserve a table {} for {}", ("at nine", "outside", "tonight", "indoors"), ("two", "six", "us", "ten")),
 }
 
 
@@ -36,7 +36,8 @@ def holdout_rows() -> list[dict[str, str]]:
 
 def write_replies(path: Path) -> None:
     """Write what the scripted teacher says: texts when asked to write, labels when shown one of them."""
-    lines = [{"contains": f"Text: {text}\n", "reply": json.dumps(label)} for label in LABELS for text in texts_of(label)]
+    texts = [(text, label) for label in LABELS for text in texts_of(label)]
+    lines = [{"contains": f"Text: {text}\n", "reply": json.dumps(label)} for text, label in texts]
     lines += [{"contains": f"Text: {row['text']}\n", "reply": json.dumps(row["label"])} for row in holdout_rows()]
     for label in LABELS:
         texts = texts_of(label)

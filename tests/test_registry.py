@@ -153,7 +153,7 @@ def test_a_server_that_is_down_is_said_fast_and_loses_nothing(outputs: Path, mon
         port = closed.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
     started = time.monotonic()
-    with pytest.raises(FactoryError, match=f"MLflow at 127.0.0.1:{port} does not answer") as caught:
+    with pytest.raises(FactoryError, match=f"MLflow at http://127.0.0.1:{port} does not answer") as caught:
         register(outputs)
     assert time.monotonic() - started < 20
     assert "secret" not in str(caught.value)

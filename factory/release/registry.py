@@ -7,34 +7,20 @@ query take three seconds. See docs/decisions/0003-registry.md.
 
 import fcntl
 import json
-import logging
 import os
-import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factory.errors import ArtifactMissing, FactoryError
+from factory.errors import ArtifactMissing
 from factory.evaluation.result import Part
+from factory.release.mlflow_client import TRACKING_URI, connect, shown
 from factory.store import MANIFEST, read_manifest
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 HASH_TAG, PATH_TAG, ARTIFACT = "content_hash", "path", "release"
-TRACKING_URI = "MLFLOW_TRACKING_URI"
-
-SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # MLflow's own defaults try a server that is down for minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-"""Environment of MLflow, where the user has not set it."""
 
 
 class Version(Part):
@@ -128,7 +114,8 @@ class Registry:
         versions = self.versions(name)
         if not versions:
             raise ArtifactMissing(
-                f"{name}: no version is registered in {self.uri}", hint=f"build it first: factory build tasks/{name}"
+                f"{name}: no version is registered in {shown(self.uri)}",
+                hint=f"build it first: factory build tasks/{name}",
             )
         for key in (wanted,) if wanted is not None else (CHAMPION, CANDIDATE):
             for version in versions:
@@ -147,31 +134,15 @@ class Registry:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        """Lend an MLflow client; what it raises becomes an error that says what to do.
-
-        Yields:
-            An `mlflow.MlflowClient`.
-
-        Raises:
-            FactoryError: MLflow cannot be reached, or refuses.
-        """
-        mlflow = _import_mlflow()
+        """Lend an `mlflow.MlflowClient`; see `mlflow_client.connect`."""
         self.outputs.mkdir(parents=True, exist_ok=True)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the libraries under MLflow, about each other
-                yield mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        except (mlflow.MlflowException, OSError) as error:
-            where = self.uri.rpartition("@")[2]  # a user and a password may stand before the @
-            raise FactoryError(
-                f"registry: MLflow at {where} does not answer as expected: {_first_line(error)}",
-                hint=f"start the server or change {TRACKING_URI}, then run the same command: the release is kept",
-            ) from error
+        with connect(self.uri) as client:
+            yield client
 
     def _log_run(self, client: Any, name: str, folder: Path, metrics: Mapping[str, float]) -> str:
         found = client.get_experiment_by_name(name)
         # Without a location MLflow puts files under `mlruns/` of the current folder; a server has a place of its own.
-        place = None if TRACKING_URI in os.environ else (self.outputs / "mlruns" / name).resolve().as_uri()
+        place = None if os.environ.get(TRACKING_URI) else (self.outputs / "mlruns" / name).resolve().as_uri()
         experiment = found.experiment_id if found else client.create_experiment(name, artifact_location=place)
         run_id = str(client.create_run(experiment, run_name=folder.name).info.run_id)
         for metric, value in metrics.items():
@@ -289,21 +260,3 @@ def _ensure_model(client: Any, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _first_line(error: Exception) -> str:
-    """Return a library's message, cut to a line, without credentials that an address in it may hold."""
-    line = next(iter(str(error).splitlines()), type(error).__name__)
-    return re.sub(r"//[^/\s@]+@", "//", line)[:200]
-
-
-def _import_mlflow() -> Any:
-    """Import MLflow without telemetry, retries for minutes, or a word on the terminal."""
-    for setting, value in SETTINGS.items():
-        os.environ.setdefault(setting, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    return mlflow

@@ -7,6 +7,8 @@ the teacher; style and length, which do not, are lists that a spec may replace.
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Annotated, cast
 
 import numpy as np
@@ -15,7 +17,7 @@ from pydantic import Field
 from factory.events import Progressed, emit
 from factory.prompts import render
 from factory.records import Rows
-from factory.spec import Label
+from factory.spec import Label, Model
 from factory.store import Stage
 from factory.synthesis.labels import LabelsOptions
 from factory.synthesis.parse import texts_in
@@ -23,9 +25,8 @@ from factory.synthesis.strategy import PROMPTS, Asked, Strategy, WriteParams, dr
 from factory.teacher import Message, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast, forecast
 
-SYSTEM = PROMPTS / "system.v1.jinja"
-THINGS = PROMPTS / "things_user.v1.jinja"
-USER = PROMPTS / "attributes_user.v1.jinja"
+SYSTEM, TASK, THINGS, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system", "task", "things_user", "write_user"))
+DEMONSTRATIONS = PROMPTS / "demonstrations.v1.yaml"
 TOKENS_PER_THING = 6
 TOKENS_PER_TEXT = 20
 MAX_WORDS_PER_THING = 6
@@ -37,38 +38,69 @@ class AttributesOptions(LabelsOptions):
     """What a spec may set."""
 
     things_per_label: Annotated[int, Field(ge=2, le=100)] = 16
-    """Concrete things the teacher is asked to name for each label, twice."""
-    things_per_call: Annotated[int, Field(ge=1, le=20)] = 5
+    """Specific things the teacher is asked to name for each label, twice."""
+    things_per_call: Annotated[int, Field(ge=1, le=20)] = 8
     styles: Phrases = (
-        "a direct request or command",
+        "direct, without filler words",
         "a question",
         "casual, as to a friend",
         "polite",
-        "in a hurry, not a full sentence",
-        "a personal statement starting with I",
+        "in a hurry",
+        "a statement",
         "unusual wording",
     )
     lengths: Phrases = ("only a few words", "one short sentence", "one sentence with two or three details")
 
 
-def things_prompts(params: WriteParams) -> list[Asked]:
-    """Write the requests that ask for concrete things, two for each label; the same in every round."""
-    options = cast(AttributesOptions, params.options)
-    system = _system(params)
-    return [
-        Asked(
-            label.name,
-            Request(
-                messages=(system, Message("user", render(THINGS, label=label, n=options.things_per_label))),
-                max_tokens=options.things_per_label * TOKENS_PER_THING * 2,
-                sampling_temperature=0.7,
-                top_p=options.top_p,
-                sample=params.seed % 2**31 + repeat,
-            ),
+class Demonstration(Model):
+    """A made-up task with an answer as it should be."""
+
+    description: str
+    labels: tuple[Label, ...]
+    label: str
+    style: str
+    length: str
+    things: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    def shown(self, template: Path, answer: Sequence[str]) -> tuple[Message, Message]:
+        """Return the request about this task and its answer, one item a line."""
+        label = next(label for label in self.labels if label.name == self.label)
+        user = render(
+            template,
+            description=self.description,
+            labels=self.labels,
+            label=label,
+            n=len(answer),
+            style=self.style,
+            length=self.length,
+            things=self.things,
         )
-        for label in params.labels
-        for repeat in range(2)
-    ]
+        return Message("user", user), Message("assistant", "\n".join(answer))
+
+
+def things_prompts(params: WriteParams) -> list[Asked]:
+    """Write the requests that ask for specific things, two for each label; the same in every round."""
+    options = cast(AttributesOptions, params.options)
+    shown = [message for one in _demonstrations() for message in one.shown(THINGS, one.things)]
+    asked = []
+    for label in params.labels:
+        n = options.things_per_label
+        user = render(THINGS, description=params.description, labels=params.labels, label=label, n=n)
+        asked += [
+            Asked(
+                label.name,
+                Request(
+                    messages=(Message("system", render(SYSTEM)), *shown, Message("user", user)),
+                    max_tokens=n * TOKENS_PER_THING * 2,
+                    sampling_temperature=0.7,
+                    top_p=options.top_p,
+                    sample=params.seed % 2**31 + repeat,
+                ),
+            )
+            for repeat in range(2)
+        ]
+    return asked
 
 
 def things_of(label: Label, replies: Sequence[Reply]) -> tuple[str, ...]:
@@ -89,12 +121,15 @@ def attribute_prompts(params: WriteParams, things: dict[str, tuple[str, ...]]) -
         For each label as many calls as the wanted texts need.
     """
     options = cast(AttributesOptions, params.options)
+    shown = [message for one in _demonstrations() for message in one.shown(WRITE, one.texts)]
     asked = []
     for label, wanted in zip(params.labels, params.wanted, strict=True):
         rng = draw(params, label)
         for _ in range(math.ceil(wanted / options.texts_per_call)):
             user = render(
-                USER,
+                WRITE,
+                description=params.description,
+                labels=params.labels,
                 label=label,
                 n=options.texts_per_call,
                 style=_one_of(options.styles, rng),
@@ -102,7 +137,7 @@ def attribute_prompts(params: WriteParams, things: dict[str, tuple[str, ...]]) -
                 things=_some_of(things[label.name], options.things_per_call, rng),
             )
             request = Request(
-                messages=(_system(params), Message("user", user)),
+                messages=(Message("system", render(SYSTEM)), *shown, Message("user", user)),
                 max_tokens=options.texts_per_call * options.max_tokens_per_text,
                 sampling_temperature=options.sampling_temperature,
                 top_p=options.top_p,
@@ -152,8 +187,12 @@ def forecast_attributes(params: WriteParams) -> Forecast:
     )
 
 
-def _system(params: WriteParams) -> Message:
-    return Message("system", render(SYSTEM, description=params.description, labels=params.labels))
+@cache
+def _demonstrations() -> tuple[Demonstration, ...]:
+    import yaml
+
+    written = yaml.safe_load(DEMONSTRATIONS.read_text(encoding="utf-8"))
+    return tuple(Demonstration.model_validate(one) for one in written)
 
 
 def _one_of(phrases: Sequence[str], rng: np.random.Generator) -> str:
@@ -165,7 +204,9 @@ def _some_of(things: Sequence[str], n: int, rng: np.random.Generator) -> list[st
 
 
 ATTRIBUTES = Strategy(
-    Stage("attributes", 1, WriteParams, write_with_attributes, Rows, files=(SYSTEM, THINGS, USER)),
+    Stage(
+        "attributes", 1, WriteParams, write_with_attributes, Rows, files=(SYSTEM, TASK, THINGS, WRITE, DEMONSTRATIONS)
+    ),
     AttributesOptions,
     forecast_attributes,
 )

@@ -18,8 +18,7 @@ from factory.synthesis.strategy import PROMPTS, Asked, Strategy, WriteParams, dr
 from factory.teacher import Message, Request, Teacher
 from factory.teacher.forecast import Forecast, forecast
 
-SYSTEM = PROMPTS / "system.v1.jinja"
-USER = PROMPTS / "labels_user.v1.jinja"
+SYSTEM, TASK, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system", "task", "write_user"))
 TOKENS_PER_TEXT = 20
 
 
@@ -35,13 +34,21 @@ class LabelsOptions(Model):
 def label_prompts(params: WriteParams) -> list[Asked]:
     """Write the requests of a round: for each label as many calls as the wanted texts need."""
     options = cast(LabelsOptions, params.options)
-    system = Message("system", render(SYSTEM, description=params.description, labels=params.labels))
+    system = Message("system", render(SYSTEM))
     asked = []
     for label, wanted in zip(params.labels, params.wanted, strict=True):
         rng = draw(params, label)
+        user = render(
+            WRITE,
+            description=params.description,
+            labels=params.labels,
+            label=label,
+            n=options.texts_per_call,
+            style=None,
+        )
         for _ in range(math.ceil(wanted / options.texts_per_call)):
             request = Request(
-                messages=(system, Message("user", render(USER, label=label, n=options.texts_per_call))),
+                messages=(system, Message("user", user)),
                 max_tokens=options.texts_per_call * options.max_tokens_per_text,
                 sampling_temperature=options.sampling_temperature,
                 top_p=options.top_p,
@@ -72,5 +79,5 @@ def forecast_labels(params: WriteParams) -> Forecast:
 
 
 LABELS = Strategy(
-    Stage("labels", 1, WriteParams, write_by_label, Rows, files=(SYSTEM, USER)), LabelsOptions, forecast_labels
+    Stage("labels", 1, WriteParams, write_by_label, Rows, files=(SYSTEM, TASK, WRITE)), LabelsOptions, forecast_labels
 )

@@ -57,6 +57,11 @@ class Spending:
         return self._prompt_tokens + self._completion_tokens
 
     @property
+    def usage(self) -> Usage:
+        """Tokens spent and reserved, apart."""
+        return Usage(prompt_tokens=self._prompt_tokens, completion_tokens=self._completion_tokens)
+
+    @property
     def usd(self) -> float:
         """Money spent and reserved; 0 without prices."""
         return self.cost_usd(self._prompt_tokens, self._completion_tokens)

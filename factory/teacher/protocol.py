@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from factory.teacher.budget import Spending
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ class Teacher(Protocol):
     @property
     def identity(self) -> str:
         """Model and endpoint: what may change an answer, and never a secret. Enters fingerprints."""
+
+    @property
+    def spending(self) -> "Spending":
+        """What has been asked in this build so far, against the budget."""
 
     async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
         """Answer every request, in order of the requests.

@@ -1,0 +1,69 @@
+"""The one place that imports MLflow: without telemetry, retries for minutes, or a word on the terminal."""
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from factory.errors import FactoryError
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # MLflow's own defaults try a server that is down for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Environment of MLflow, where the user has not set it."""
+
+
+@contextmanager
+def connect(uri: str) -> Iterator[Any]:
+    """Lend an MLflow client; what it raises becomes an error that says what to do.
+
+    Args:
+        uri: Of the tracking server, or of a database; it is the registry too.
+
+    Yields:
+        An `mlflow.MlflowClient`.
+
+    Raises:
+        FactoryError: MLflow cannot be reached, or refuses.
+    """
+    mlflow = _import_mlflow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries under MLflow, about each other
+            yield mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except (mlflow.MlflowException, OSError) as error:
+        raise FactoryError(
+            f"registry: MLflow at {shown(uri)} does not answer as expected: {_first_line(error)}",
+            hint=f"start the server or change {TRACKING_URI}, then run the same command: the release is kept",
+        ) from error
+
+
+def shown(text: str) -> str:
+    """Return an address, or a message with addresses in it, without users and passwords."""
+    return re.sub(r"//[^/\s@]+@", "//", text)
+
+
+def _first_line(error: Exception) -> str:
+    return shown(next(iter(str(error).splitlines()), type(error).__name__))[:200]
+
+
+def _import_mlflow() -> Any:
+    """Import MLflow without telemetry, retries for minutes, or a word on the terminal."""
+    for setting, value in SETTINGS.items():
+        os.environ.setdefault(setting, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return mlflow
