@@ -43,7 +43,8 @@ def write_replies(path: Path) -> None:
         texts = texts_of(label)
         both = ["\n".join(texts[:8]), "\n".join(texts[8:])]
         lines.append({"contains": f"different texts with the label {label}:", "reply": both})
-        lines.append({"contains": f"real texts with the label {label}:", "reply": "a place\na time"})
+    # Whatever else is asked is a list of things to write about.
+    lines.append({"contains": "", "reply": "a place\na time"})
     path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ import pytest
 from factory.errors import ArtifactMissing, SpecError, TeacherError, TeacherRefused, TeacherUnavailable
 from factory.events import Event, Listener, TeacherUsed
 from factory.events import logger as events_logger
+from factory.labelling.distribution import label_distribution
 from factory.spec import Budget, TeacherSpec
 from factory.teacher import TEACHERS, Abstain, Message, Reply, Request, ScriptedTeacher, Teacher, ask, open_teacher
 from factory.teacher.embedded import EmbeddedTeacher
@@ -143,7 +144,7 @@ def test_a_request_becomes_the_body_of_a_chat_completion() -> None:
 def test_a_reply_with_logprobs_survives_the_wire() -> None:
     logprobs = (TokenLogprob("o", -0.1, (("o", -0.1), ("x", -3.0))), TokenLogprob("k", 0.0, ()))
     reply = Reply("ok", "length", 7, 2, logprobs)
-    assert decode(json.loads(json.dumps(completion_of(reply)))) == reply
+    assert decode(json.loads(json.dumps(completion_of(reply))), {}) == reply
 
 
 # The engine, with scripts
@@ -413,3 +414,29 @@ def test_the_real_embedded_teacher_chooses_from_an_enum_and_says_how_sure_it_is(
     assert (json.loads(answer.text), answer.finish_reason) == ("GetWeather", "stop")
     assert answer.logprobs[0].token.startswith('"')
     assert all(token.logprob <= 0 and len(token.top) == 5 for token in answer.logprobs)
+
+
+def test_where_only_objects_are_taken_an_answer_is_wrapped_and_unwrapped_with_its_tokens() -> None:
+    request = Request((Message("user", "x"),), max_tokens=5, schema={"type": "string", "enum": ["ab", "cd"]})
+    payload = encode(request, model="m", only_objects=True)
+    schema = payload["response_format"]["json_schema"]["schema"]
+    assert schema["type"] == "object"
+    assert schema["properties"]["answer"]["enum"] == ["ab", "cd"]
+    tokens = [("{", ()), ('"answer":', ()), (' "', ((" '", -3.0),)), ("ab", (("cd", -2.0),)), ('"}', ())]
+    written = Reply(
+        text='{"answer": "ab"}',
+        finish_reason="stop",
+        prompt_tokens=1,
+        completion_tokens=5,
+        logprobs=tuple(TokenLogprob(token, -0.1, top) for token, top in tokens),
+    )
+    answer = decode(completion_of(written), payload)
+    assert isinstance(answer, Reply)
+    assert answer.text == '"ab"'
+    assert [token.token for token in answer.logprobs] == ['"', "ab", '"}']
+    assert label_distribution(answer.logprobs, ["ab", "cd"]) is not None
+
+
+def test_elsewhere_the_schema_goes_over_the_wire_as_it_is() -> None:
+    request = Request((Message("user", "x"),), max_tokens=5, schema={"type": "string", "enum": ["ab", "cd"]})
+    assert encode(request, model="m")["response_format"]["json_schema"]["schema"] == dict(request.schema or {})

@@ -73,7 +73,7 @@ def annotate_texts(
 def label_requests(params: AnnotateParams, texts: Sequence[str]) -> list[Request]:
     """Write the labelling prompt of each text; all share the system message, so a server computes it once."""
     system = Message("system", render(SYSTEM, description=params.description, labels=params.labels))
-    schema = {"enum": [label.name for label in params.labels]}
+    schema = {"type": "string", "enum": [label.name for label in params.labels]}
     return [
         Request(
             messages=(system, Message("user", render(USER, text=text))),
@@ -91,7 +91,7 @@ def parse_label(reply: Reply, labels: Sequence[str]) -> Annotation | Abstain:
         return Abstain("truncated", reply.text)
     try:
         answer = json.loads(reply.text)
-    except ValueError:
+    except (ValueError, RecursionError):  # ten thousand opening brackets are valid enough to nest
         return Abstain("unparseable", reply.text)
     if answer not in labels:
         return Abstain("unknown-label", reply.text)

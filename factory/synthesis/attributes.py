@@ -21,8 +21,8 @@ from factory.spec import Label, Model
 from factory.store import Stage
 from factory.synthesis.labels import LabelsOptions
 from factory.synthesis.parse import texts_in
-from factory.synthesis.strategy import PROMPTS, Asked, Strategy, WriteParams, draw, write_all
-from factory.teacher import Message, Reply, Request, Teacher, ask
+from factory.synthesis.strategy import PROMPTS, Asked, Strategy, WriteParams, draw, ran_out, write_all
+from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast, forecast
 
 SYSTEM, TASK, THINGS, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system", "task", "things_user", "write_user"))
@@ -37,8 +37,8 @@ Phrases = Annotated[tuple[str, ...], Field(min_length=1)]
 class AttributesOptions(LabelsOptions):
     """What a spec may set."""
 
-    things_per_label: Annotated[int, Field(ge=2, le=100)] = 16
-    """Specific things the teacher is asked to name for each label, twice."""
+    things_per_label: Annotated[int, Field(ge=2, le=100)] = 24
+    """Specific things the teacher is asked to name for each label."""
     things_per_call: Annotated[int, Field(ge=1, le=20)] = 8
     styles: Phrases = (
         "direct, without filler words",
@@ -80,32 +80,30 @@ class Demonstration(Model):
 
 
 def things_prompts(params: WriteParams) -> list[Asked]:
-    """Write the requests that ask for specific things, two for each label; the same in every round."""
+    """Write the requests that ask for specific things, one for each label; the same in every round."""
     options = cast(AttributesOptions, params.options)
     shown = [message for one in _demonstrations() for message in one.shown(THINGS, one.things)]
     asked = []
-    for label in params.labels:
+    for label, wanted in zip(params.labels, params.wanted, strict=True):
+        if not wanted:
+            continue
         n = options.things_per_label
-        user = render(THINGS, description=params.description, labels=params.labels, label=label, n=n)
-        asked += [
-            Asked(
-                label.name,
-                Request(
-                    messages=(Message("system", render(SYSTEM)), *shown, Message("user", user)),
-                    max_tokens=n * TOKENS_PER_THING * 2,
-                    sampling_temperature=0.7,
-                    top_p=options.top_p,
-                    sample=params.seed % 2**31 + repeat,
-                ),
-            )
-            for repeat in range(2)
-        ]
+        user = render(THINGS, description=params.description, label=label, n=n)
+        request = Request(
+            messages=(Message("system", render(SYSTEM)), *shown, Message("user", user)),
+            max_tokens=n * TOKENS_PER_THING * 2,
+            sampling_temperature=0.7,
+            top_p=options.top_p,
+            sample=params.seed % 2**31,
+        )
+        asked.append(Asked(label.name, request))
     return asked
 
 
-def things_of(label: Label, replies: Sequence[Reply]) -> tuple[str, ...]:
+def things_of(label: Label, answer: Reply | Abstain) -> tuple[str, ...]:
     """Read the things of one label; when the teacher named none, the label's own phrase has to do."""
-    things = [thing.strip(" .;:") for reply in replies for line in texts_in(reply) for thing in line.split(",")]
+    lines = texts_in(answer) if isinstance(answer, Reply) else ()
+    things = [thing.strip(" .;:") for line in lines for thing in line.split(",")]
     usable = [thing for thing in things if thing and len(thing.split()) <= MAX_WORDS_PER_THING]
     return tuple(dict.fromkeys(usable)) or (label.phrase,)
 
@@ -152,7 +150,7 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
 
     Args:
         params: What is wanted; `options` are `AttributesOptions`.
-        teacher: Whom to ask; two calls a label, and one for every `texts_per_call` wanted texts.
+        teacher: Whom to ask; a call a label, and one for every `texts_per_call` wanted texts.
 
     Returns:
         One row a text; see `strategy.write_all`. The report lists the things by label.
@@ -160,20 +158,12 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
     proposals = things_prompts(params)
     emit(Progressed(ATTRIBUTES.stage.name, 0, len(proposals), "calls", "asking what such texts mention"))
     answers = ask(teacher, [one.request for one in proposals])
-    things = {
-        label.name: things_of(
-            label,
-            [
-                answer
-                for one, answer in zip(proposals, answers, strict=True)
-                if one.label == label.name and isinstance(answer, Reply)
-            ],
-        )
-        for label in params.labels
-    }
+    things = {label.name: things_of(label, answer) for label, answer in zip(params.labels, answers, strict=True)}
     rows = write_all(attribute_prompts(params, things), teacher, strategy=ATTRIBUTES.stage.name)
     report = {**rows.report, "things": {label: list(named) for label, named in things.items()}}
-    return Rows(rows.kept, rows.rejected, report, is_complete=rows.is_complete)
+    if ran_out(answers):  # texts about fewer things than asked for: to be written again when the budget is raised
+        report["stopped"] = "budget"
+    return Rows(rows.kept, rows.rejected, report, is_complete="stopped" not in report)
 
 
 def forecast_attributes(params: WriteParams) -> Forecast:

@@ -12,7 +12,7 @@ from factory.events import Progressed, emit
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
 from factory.store import Stage
-from factory.synthesis.parse import texts_in
+from factory.synthesis.parse import is_refusal, texts_in
 from factory.teacher import Abstain, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast
 
@@ -68,8 +68,8 @@ def write_all(asked: Sequence[Asked], teacher: Teacher, *, strategy: str) -> Row
         strategy: Name of the strategy, for rows and progress.
 
     Returns:
-        Kept rows are synthetic, with the label they were written for. A reply without a text becomes one rejected row
-        that holds what came instead. `is_complete` is false when the budget ended first.
+        Kept rows are synthetic, with the label they were written for. Rejected are refusals, texts
+        that are too long, and replies without a text: one row that holds what came instead. `is_complete` is false when the budget ended first.
     """
     n_done = n_texts = 0
 
@@ -87,12 +87,11 @@ def rows_from(labels: Sequence[str], answers: Sequence[Reply | Abstain], *, stra
     """Turn answers into rows; see `write_all`."""
     rows: list[TextRow] = []
     rejections: dict[int, Rejection] = {}
-    out_of_budget = False
     for label, answer in zip(labels, answers, strict=True):
-        if isinstance(answer, Abstain) and answer.reason == "budget":
-            out_of_budget = True
-            continue
+        if _is_over_budget(answer):
+            continue  # not a row: it was never asked
         raw = answer.raw if isinstance(answer, Abstain) else answer.text
+        raw = raw.encode(errors="replace").decode()  # half an emoji, from a reply that was cut off, has no UTF-8
         texts = texts_in(answer) if isinstance(answer, Reply) else ()
         if not texts:
             why = f"abstain-{answer.reason}" if isinstance(answer, Abstain) else "no-text-in-reply"
@@ -100,7 +99,18 @@ def rows_from(labels: Sequence[str], answers: Sequence[Reply | Abstain], *, stra
         for text in texts or (raw,):
             if texts and len(text) > MAX_CHARS:
                 rejections[len(rows)] = Rejection("too-long", float(len(text)))
+            elif texts and is_refusal(text):
+                rejections[len(rows)] = Rejection("refusal")
             rows.append(TextRow(text[:MAX_CHARS], label, Origin.SYNTHETIC, strategy, teacher))
-    report = {"stopped": "budget"} if out_of_budget else {}
+    report = {"stopped": "budget"} if ran_out(answers) else {}
     result = split(text_dataset(rows), rejections, by=strategy, report=report)
-    return Rows(result.kept, result.rejected, result.report, is_complete=not out_of_budget)
+    return Rows(result.kept, result.rejected, result.report, is_complete=not report)
+
+
+def ran_out(answers: Sequence[Reply | Abstain]) -> bool:
+    """Tell whether the budget left some requests unanswered."""
+    return any(map(_is_over_budget, answers))
+
+
+def _is_over_budget(answer: Reply | Abstain) -> bool:
+    return isinstance(answer, Abstain) and answer.reason == "budget"

@@ -169,7 +169,7 @@ class _Run:
     def _answer_from_cache(self, position: int, call: _Call, raw: dict[str, Any]) -> None:
         self._settle(call, usage_of(raw))
         self._engine.tally.cached_calls += 1
-        self._deliver(position, decode(raw, from_cache=True))
+        self._deliver(position, decode(raw, call.payload, from_cache=True))
 
     async def _fetch(self, call: _Call, connection: Connection) -> None:
         """Make one call and hand the answer to every request that waits for it."""
@@ -198,7 +198,7 @@ class _Run:
         usage = usage_of(raw)
         self._settle(call, usage)
         self._count(usage or Usage())
-        return decode(raw)
+        return decode(raw, call.payload)
 
     async def _try_until_answered(self, call: _Call, connection: Connection) -> dict[str, Any]:
         limits = self._limits

@@ -54,9 +54,13 @@ class _OpenAIEndpoint:
         self.identity = f"openai:{public_url(self._base_url)}:{self._model}"
 
     def encode(self, request: Request) -> dict[str, Any]:
-        # OpenAI's newer models refuse `max_tokens`; most other servers know nothing else.
+        # OpenAI's newer models refuse `max_tokens`, most other servers know nothing else; and OpenAI takes schemas of
+        # objects only, while elsewhere a wrapped label would cost twice the tokens.
         return encode(
-            request, model=self._model, limit_name="max_completion_tokens" if self._is_openai else "max_tokens"
+            request,
+            model=self._model,
+            limit_name="max_completion_tokens" if self._is_openai else "max_tokens",
+            only_objects=self._is_openai,
         )
 
     async def connect(self) -> ChatConnection:

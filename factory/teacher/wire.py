@@ -1,15 +1,22 @@
 """The OpenAI chat-completions format, which llama.cpp, vLLM, Ollama and LM Studio speak too."""
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from factory.teacher.protocol import Abstain, Reply, Request, TokenLogprob
 
+WRAPPED = "wrapped_answer"
+"""Name of a schema that stands in an object under `answer`, where an endpoint takes nothing but objects."""
 RAW_LIMIT = 2000
 """Characters of a strange reply that are kept for the person who looks into it."""
+
+
+_OPENING = re.compile(r'\s*\{\s*"answer"\s*:\s*')
 
 
 class _Alternative(BaseModel):
@@ -48,13 +55,16 @@ class _Completion(BaseModel):
     usage: Usage | None = None
 
 
-def encode(request: Request, *, model: str, limit_name: str = "max_tokens") -> dict[str, Any]:
+def encode(
+    request: Request, *, model: str, limit_name: str = "max_tokens", only_objects: bool = False
+) -> dict[str, Any]:
     """Write a request as the body of a chat completion.
 
     Args:
         request: What to ask.
         model: Name of the model at the endpoint.
         limit_name: What the endpoint calls the bound on generated tokens.
+        only_objects: Whether the endpoint refuses schemas that do not describe an object; `decode` unwraps the answer.
 
     Returns:
         JSON-ready data. Key order is kept, in the schema too: grammars write properties in that order.
@@ -69,6 +79,8 @@ def encode(request: Request, *, model: str, limit_name: str = "max_tokens") -> d
     }
     if request.schema is not None:
         schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
+        if only_objects and request.schema.get("type") != "object":
+            schema = {"name": WRAPPED, "strict": True, "schema": _wrap(request.schema)}
         payload["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.top_logprobs:
         payload |= {"logprobs": True, "top_logprobs": request.top_logprobs}
@@ -83,8 +95,56 @@ def usage_of(raw: Mapping[str, Any]) -> Usage | None:
         return None
 
 
-def decode(raw: Mapping[str, Any], *, from_cache: bool = False) -> Reply | Abstain:
-    """Read a chat completion; whatever is wrong with it concerns this one request only."""
+def decode(raw: Mapping[str, Any], payload: Mapping[str, Any], *, from_cache: bool = False) -> Reply | Abstain:
+    """Read a chat completion; whatever is wrong with it concerns this one request only.
+
+    Args:
+        raw: What the server sent.
+        payload: What it was sent for.
+        from_cache: Whether it was stored before.
+
+    Returns:
+        The reply, of a wrapped answer the part inside; or why there is none.
+    """
+    answer = _decode(raw, from_cache=from_cache)
+    schema = payload.get("response_format", {}).get("json_schema", {})
+    return _unwrap(answer) if isinstance(answer, Reply) and schema.get("name") == WRAPPED else answer
+
+
+def _wrap(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"answer": dict(schema)},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+
+
+def _unwrap(reply: Reply) -> Reply:
+    """Return the part of a reply under `answer`, with the tokens that belong to it; a strange reply stays whole."""
+    start = _OPENING.match(reply.text)
+    if start is None:
+        return reply
+    text = reply.text[start.end() :].rstrip().removesuffix("}").rstrip()
+    position = 0
+    tokens = []
+    for token in reply.logprobs:
+        # A token may reach over the border, such as ` "` before the answer's first letter: what is before is cut off.
+        inside = token.token[max(0, start.end() - position) :]
+        position += len(token.token)
+        if inside and position > start.end():
+            tokens.append(token if inside == token.token else _cut(token, len(inside)))
+    return replace(reply, text=text, logprobs=tuple(tokens))
+
+
+def _cut(token: TokenLogprob, n: int) -> TokenLogprob:
+    """Keep the last `n` characters of a token, and of the alternatives that begin as it does."""
+    head, tail = token.token[:-n], token.token[-n:]
+    top = tuple((name.removeprefix(head), logprob) for name, logprob in token.top if name.startswith(head))
+    return TokenLogprob(tail, token.logprob, top)
+
+
+def _decode(raw: Mapping[str, Any], *, from_cache: bool) -> Reply | Abstain:
     try:
         completion = _Completion.model_validate(raw)
     except ValidationError:
