@@ -1,0 +1,1 @@
+"""Scripts that measure the factory, beside its peers where there are any, and print a table."""
