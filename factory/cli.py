@@ -29,6 +29,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs in
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a built task, such as snips_intent.")]
 
 DEFAULT_OUTPUTS = Path("outputs")
+STOPPED = 130
+"""What typer ends with on Ctrl-C, without a word, and shells too."""
 
 
 def main() -> None:
@@ -45,13 +47,15 @@ def main() -> None:
         if error.hint:
             typer.echo(f"  hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; nothing paid for is lost: run the same command again to go on", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does: not an error, but nothing more can be written either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error.filename or 'the system'}: {error.strerror or error}", err=True)
         sys.exit(1)
+    except SystemExit as stop:
+        if stop.code == STOPPED:
+            typer.echo("\nstopped; nothing paid for is lost: run the same command again to go on", err=True)
+        raise
 
 
 @app.callback()
@@ -158,7 +162,7 @@ def predict(
 
         factory predict snips_intent --in texts.jsonl --out labelled.jsonl
     """
-    from factory.release.predict import answer_file
+    from factory.release.predict import ArtifactError, answer_file
     from factory.serving.predictor import load
 
     if in_ is not None and texts:
@@ -167,7 +171,10 @@ def predict(
         raise typer.BadParameter("--out goes with --in")
     predictor = load(outputs, name, version)
     if in_ is not None:
-        answer_file(predictor, in_, to)
+        try:
+            answer_file(predictor, in_, to)
+        except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
+            raise FactoryError(str(error)) from error
         return
     asked = texts or [line.rstrip("\r\n") for line in sys.stdin]
     for text, answer in zip(asked, predictor.predict(asked), strict=True):

@@ -214,6 +214,12 @@ def split(
     )
 
 
+def without_soft_labels(rows: "Dataset") -> "Dataset":
+    """Return the rows with `label_probs` null everywhere."""
+    feature = rows.features["label_probs"]
+    return rows.remove_columns("label_probs").add_column("label_probs", [None] * len(rows), feature=feature)
+
+
 def write_parquet(rows: "Dataset", path: Path) -> None:
     """Write rows to a Parquet file."""
     import pyarrow.parquet as pq

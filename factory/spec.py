@@ -181,6 +181,8 @@ class LabellingSpec(Model):
 
     verify: bool = True
     """Label each generated text again, keep the distribution as soft label, reject what disagrees."""
+    soft_labels: bool = False
+    """Train students on the teacher's distributions instead of its labels; see docs/decisions/0005."""
     label_pool: Annotated[int, Field(ge=0)] = 400
     """Rows of the pool that the teacher labels for training; 0 for none."""
     ask_directly: Annotated[int, Field(ge=0)] = 200

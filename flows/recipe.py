@@ -239,7 +239,14 @@ def train(task: Task, plugin: Plugin, rows: Artifact[Rows], run: Runner) -> Trai
 
 def fit(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[FittedStudent]:
     """Fit one student on all rows."""
-    params = FitParams(student=plugin.name, params=plugin.params, labels=task.spec.labels, seed=task.spec.seed)
+    spec = task.spec
+    params = FitParams(
+        student=plugin.name,
+        params=plugin.params,
+        labels=spec.labels,
+        soft_labels=spec.labelling.soft_labels,
+        seed=spec.seed,
+    )
     resources = resources_for(plugin.name, plugin.params)
     return run(named(FIT, suffix), params, inputs={"rows": rows}, resources=resources)
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from factory.labelling.annotate import ANNOTATE, AnnotateParams, annotate, label_requests, parse_label
 from factory.labelling.distribution import label_distribution
-from factory.labelling.verify import OnDisagreement, VerifyParams, verify
+from factory.labelling.verify import VERIFY, OnDisagreement, VerifyParams, verify
 from factory.records import Origin, Rows, TextRow, all_kept, text_dataset
 from factory.spec import Label
 from factory.teacher.protocol import Abstain, Reply, Request, TokenLogprob
 from factory.teacher.scripted import ScriptedTeacher
+from tests.golden_file import check_golden, in_words
 
 LABELS = (Label(name="PlayMusic", description="play music"), Label(name="PlayVideo"), Label(name="Weather"))
 NAMES = ("PlayMusic", "PlayVideo", "Weather")
@@ -69,6 +70,9 @@ def test_whatever_the_server_reports_the_result_is_a_distribution_or_nothing(tok
         (reply("{}"), "unknown-label"),
         (reply("I am sorry, I cannot help with that."), "unparseable"),
         (reply(""), "unparseable"),
+        (reply("[" * 100_000), "unparseable"),
+        (reply("NaN"), "unknown-label"),
+        (reply('["Weather"]'), "unknown-label"),
     ],
 )
 def test_what_is_not_one_known_label_is_an_abstention_never_a_label(answer: Reply, reason: str) -> None:
@@ -138,3 +142,40 @@ def test_the_prompt_of_the_annotate_stage_is_what_version_1_says() -> None:
         "- PlayMusic: play music\n- PlayVideo: play video\n- Weather: weather",
         "Text: play some jazz\nLabel:",
     ]
+
+
+def golden_teacher() -> ScriptedTeacher:
+    """Answer with log-probabilities, without them, wrongly, and not at all."""
+    path = [token('"', 0.9), token("Play", 0.6, Weather=0.2), token("Music", 0.75, Video=0.25), token('"', 1.0)]
+    return ScriptedTeacher([reply('"PlayMusic"', path), '"Weather"', "Sports", reply('"Wea', finish_reason="length")])
+
+
+GOLDEN_ROWS = rows(("play some jazz", "PlayMusic"), ("rain?", "PlayVideo"), ("a goal!", "Weather"), ("wind", "Weather"))
+
+
+def with_probs(result: Rows) -> dict[str, object]:
+    probs = [row["label_probs"] and [round(value, 6) for value in row["label_probs"]] for row in result.kept]
+    return {**in_words(result), "probs": probs, "origins": result.kept["origin"][:]}
+
+
+def test_golden_annotate() -> None:
+    check_golden(ANNOTATE, with_probs(annotate(PARAMS, rows=GOLDEN_ROWS, teacher=golden_teacher())))
+
+
+def test_golden_verify() -> None:
+    params = VerifyParams(description=PARAMS.description, labels=LABELS)
+    check_golden(VERIFY, with_probs(verify(params, rows=GOLDEN_ROWS, teacher=golden_teacher())))
+
+
+def test_labelling_again_loses_no_row_and_leaves_where_it_came_from_alone() -> None:
+    made = TextRow("a", "Weather", Origin.AUGMENTED, "labels", "writer", ("parent",), weight=0.5)
+    params = VerifyParams(description="d", labels=LABELS)
+    verified = verify(params, rows=all_kept(text_dataset([made])), teacher=teacher_that_says({"a": "Weather"}))
+    row = verified.kept[0]
+    assert (row["origin"], row["strategy"], row["parents"], row["weight"]) == ("augmented", "labels", ["parent"], 0.5)
+
+
+def test_no_rows_ask_nothing() -> None:
+    teacher = ScriptedTeacher([])
+    assert len(annotate(PARAMS, rows=rows(), teacher=teacher).kept) == 0
+    assert teacher.history == []

@@ -24,8 +24,8 @@ from factory.students.targets import read_json, require_fitted, targets_of, writ
 if TYPE_CHECKING:
     from datasets import Dataset
 
-STRENGTHS = (30.0, 10.0, 100.0)
-ANCHOR_WEIGHTS = (1.0, 0.3, 3.0, 10.0)
+STRENGTHS = (3.0, 10.0, 30.0)
+ANCHOR_WEIGHTS = (30.0, 10.0, 3.0, 1.0)
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -55,8 +55,8 @@ class SentenceLinear:
 
         settings = [
             (strength, weight)
-            for strength in (STRENGTHS if self.strength is None else (self.strength,))
             for weight in (ANCHOR_WEIGHTS if self.anchor_weight is None else (self.anchor_weight,))
+            for strength in (STRENGTHS if self.strength is None else (self.strength,))
         ]
         chosen = choose(settings, fit, features, targets, seed=seed)
         self.head_ = fit(chosen, np.arange(len(features)))

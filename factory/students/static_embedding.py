@@ -23,7 +23,7 @@ from factory.students.targets import read_json, require_fitted, targets_of, writ
 if TYPE_CHECKING:
     from datasets import Dataset
 
-STRENGTHS = (30.0, 10.0, 100.0)
+STRENGTHS = (10.0, 30.0, 100.0)
 
 
 @dataclass(config=ConfigDict(extra="forbid"))

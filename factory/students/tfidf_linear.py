@@ -24,7 +24,7 @@ from factory.students.targets import read_json, require_fitted, targets_of, writ
 if TYPE_CHECKING:
     from datasets import Dataset
 
-STRENGTHS = (30.0, 3.0, 300.0)
+STRENGTHS = (3.0, 30.0, 300.0)
 
 
 @dataclass(config=ConfigDict(extra="forbid"))

@@ -13,7 +13,7 @@ from pydantic import Field
 from factory.encoders import Encoder, load_encoder
 from factory.errors import ArtifactCorrupt
 from factory.events import Progressed, emit
-from factory.records import Predictions, Rows
+from factory.records import Predictions, Rows, without_soft_labels
 from factory.spec import Label, Model
 from factory.store import Resource, Stage
 from factory.students import STUDENTS, Student, make_student
@@ -35,6 +35,8 @@ class FitParams(Model):
     params: dict[str, Any] = Field(default_factory=dict)
     """Its hyperparameters."""
     labels: tuple[Label, ...]
+    soft_labels: bool = False
+    """Fit to `label_probs` where a row has them, instead of to its label."""
     seed: int
 
 
@@ -111,7 +113,8 @@ def fit(params: FitParams, *, rows: Rows, encoder: Encoder | None = None) -> Fit
         The fitted student.
     """
     student = make_student(params.student, params.params)
-    student.fit(rows.kept, params.labels, seed=params.seed)
+    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
+    student.fit(kept, params.labels, seed=params.seed)
     return FittedStudent(params.student, student, len(rows.kept))
 
 
@@ -126,7 +129,7 @@ def cross_predict(params: CrossPredictParams, *, rows: Rows, encoder: Encoder | 
     Returns:
         Out-of-fold probabilities, in order of the rows.
     """
-    kept = rows.kept
+    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
     n_folds = min(params.n_folds, STUDENTS[params.student].max_folds)
     folds = assign_folds(list(kept["text"]), list(kept["label"]), n_folds, seed=params.seed)
     n_folds = int(folds.max(initial=-1)) + 1

@@ -20,7 +20,7 @@ from factory.records import Rows
 from factory.spec import Label, Model
 from factory.store import Stage
 from factory.synthesis.labels import LabelsOptions
-from factory.synthesis.parse import texts_in
+from factory.synthesis.parse import is_refusal, texts_in
 from factory.synthesis.strategy import PROMPTS, Asked, Strategy, WriteParams, draw, ran_out, write_all
 from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast, forecast
@@ -80,13 +80,11 @@ class Demonstration(Model):
 
 
 def things_prompts(params: WriteParams) -> list[Asked]:
-    """Write the requests that ask for specific things, one for each label; the same in every round."""
+    """Write the requests that ask for specific things, one for each wanted label; the same in every round."""
     options = cast(AttributesOptions, params.options)
     shown = [message for one in _demonstrations() for message in one.shown(THINGS, one.things)]
     asked = []
-    for label, wanted in zip(params.labels, params.wanted, strict=True):
-        if not wanted:
-            continue
+    for label in _wanted_labels(params):
         n = options.things_per_label
         user = render(THINGS, description=params.description, label=label, n=n)
         request = Request(
@@ -103,7 +101,7 @@ def things_prompts(params: WriteParams) -> list[Asked]:
 def things_of(label: Label, answer: Reply | Abstain) -> tuple[str, ...]:
     """Read the things of one label; when the teacher named none, the label's own phrase has to do."""
     lines = texts_in(answer) if isinstance(answer, Reply) else ()
-    things = [thing.strip(" .;:") for line in lines for thing in line.split(",")]
+    things = [thing.strip(" .;:") for line in lines if not is_refusal(line) for thing in line.split(",")]
     usable = [thing for thing in things if thing and len(thing.split()) <= MAX_WORDS_PER_THING]
     return tuple(dict.fromkeys(usable)) or (label.phrase,)
 
@@ -150,7 +148,7 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
 
     Args:
         params: What is wanted; `options` are `AttributesOptions`.
-        teacher: Whom to ask; a call a label, and one for every `texts_per_call` wanted texts.
+        teacher: Whom to ask; a call a wanted label, and one for every `texts_per_call` wanted texts.
 
     Returns:
         One row a text; see `strategy.write_all`. The report lists the things by label.
@@ -158,7 +156,9 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
     proposals = things_prompts(params)
     emit(Progressed(ATTRIBUTES.stage.name, 0, len(proposals), "calls", "asking what such texts mention"))
     answers = ask(teacher, [one.request for one in proposals])
-    things = {label.name: things_of(label, answer) for label, answer in zip(params.labels, answers, strict=True)}
+    things = {
+        label.name: things_of(label, answer) for label, answer in zip(_wanted_labels(params), answers, strict=True)
+    }
     rows = write_all(attribute_prompts(params, things), teacher, strategy=ATTRIBUTES.stage.name)
     report = {**rows.report, "things": {label: list(named) for label, named in things.items()}}
     if ran_out(answers):  # texts about fewer things than asked for: to be written again when the budget is raised
@@ -175,6 +175,10 @@ def forecast_attributes(params: WriteParams) -> Forecast:
     return forecast(proposals, completion_tokens=options.things_per_label * TOKENS_PER_THING) + forecast(
         writing, completion_tokens=TOKENS_PER_TEXT * options.texts_per_call
     )
+
+
+def _wanted_labels(params: WriteParams) -> list[Label]:
+    return [label for label, wanted in zip(params.labels, params.wanted, strict=True) if wanted]
 
 
 @cache

@@ -69,7 +69,8 @@ def write_all(asked: Sequence[Asked], teacher: Teacher, *, strategy: str) -> Row
 
     Returns:
         Kept rows are synthetic, with the label they were written for. Rejected are refusals, texts
-        that are too long, and replies without a text: one row that holds what came instead. `is_complete` is false when the budget ended first.
+        that are too long, and replies without a text (one row that holds what came instead). `is_complete` is false
+        when the budget ended first.
     """
     n_done = n_texts = 0
 
