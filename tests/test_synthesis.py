@@ -1,9 +1,9 @@
 """Strategies: every entry of `STRATEGIES` takes the same tests. What becomes of replies, good and bad."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,13 @@ def requests(strategy: Strategy, **changes: Any) -> list[Request]:
     return run(strategy, asking(strategy, **changes))[1]
 
 
-def about(label: str, asked: list[Request]) -> list[Request]:
-    """Return the requests whose own question, which comes last, names a label where labels are asked for."""
-    return [one for one in asked if re.search(rf"with the label {label}\b", one.messages[-1].content)]
-
-
 @EACH
 def test_texts_are_written_for_each_wanted_label_and_only_those(strategy: Strategy) -> None:
     rows, asked = run(strategy, asking(strategy, wanted=(8, 0, 5)))
     assert Counter(rows.kept["label"][:]) == {"music": 2, "table": 2}  # the script gives one text a call
-    assert not about("weather", asked)
-    assert len(about("music", asked)) + len(about("table", asked)) == len(asked)
+    for_all = requests(strategy, wanted=(8, 8, 5))
+    assert [one for one in asked if one not in for_all] == []
+    assert len(asked) * 3 == len(for_all) * 2
 
 
 @EACH
@@ -122,10 +118,11 @@ def test_another_seed_asks_other_requests(strategy: Strategy, seeds: tuple[int, 
 
 @EACH
 def test_more_wanted_of_one_label_adds_requests_and_changes_none(strategy: Strategy) -> None:
-    before, after = requests(strategy, wanted=(8, 8, 8)), requests(strategy, wanted=(8, 20, 8))
+    before = requests(strategy, wanted=(8, 8, 8))
+    rows, after = run(strategy, asking(strategy, wanted=(8, 20, 8)))
     assert [one for one in before if one not in after] == []
-    added = [one for one in after if one not in before]
-    assert (len(added), about("weather", added)) == (3, added)
+    assert len(after) == len(before) + 3
+    assert Counter(rows.kept["label"][:]) == {"music": 2, "weather": 5, "table": 2}
 
 
 @EACH
@@ -155,16 +152,11 @@ def test_all_requests_share_their_beginning(strategy: Strategy) -> None:
 @EACH
 def test_hostile_words_reach_the_teacher_as_they_are(strategy: Strategy) -> None:
     labels = (Label(name="{{ name }}", description=HOSTILE), *SPEECH[1:])
-    for one in about(
-        re.escape("{{ name }}") + "(?!x)", requests(strategy, description=f"A {HOSTILE} z", labels=labels)
-    ):
-        question = one.messages[-1].content
-        assert HOSTILE in question
-    asked = "".join(
-        m.content for one in requests(strategy, description=f"A {HOSTILE} z", labels=labels) for m in one.messages
-    )
+    teacher = ScriptedTeacher(lambda request: "a thing")
+    strategy.stage.run(asking(strategy, description=f"A {HOSTILE} z", labels=labels), teacher=teacher)
+    asked = "".join(message.content for one in teacher.history for message in one.messages)
     assert f"A {HOSTILE} z" in asked
-    assert asked.count(HOSTILE) > asked.count(f"A {HOSTILE} z")
+    assert "{{ name }}: " + HOSTILE in asked
     assert "49" not in asked
 
 
@@ -234,7 +226,7 @@ def test_every_option_enters_the_fingerprint(strategy: Strategy) -> None:
 @EACH
 def test_the_forecast_is_positive_and_grows_with_what_is_wanted(strategy: Strategy) -> None:
     costs = [strategy.forecast(asking(strategy, wanted=(n, n, n))) for n in (1, 8, 80, 800)]
-    for less, more in zip(costs, costs[1:], strict=False):
+    for less, more in pairwise(costs):
         assert 0 < less.calls < more.calls
         assert 0 < less.prompt_tokens < more.prompt_tokens
         assert 0 < less.completion_tokens < more.completion_tokens
@@ -292,19 +284,17 @@ def test_each_reply_becomes_rows_or_rejections(
     "answer", ["", "I'm sorry, I cannot help with that.", "many words that no thing would ever have"]
 )
 def test_without_things_the_label_itself_has_to_do(answer: str) -> None:
-    assert things_of(SPEECH[1], Reply(answer, "stop", 1, 1)) == ("weather",)
-    assert things_of(SPEECH[0], Abstain("refusal", "no")) == ("play a song",)
+    assert things_of(SPEECH[1], [Reply(answer, "stop", 1, 1)]) == ("weather",)
+    assert things_of(SPEECH[0], [Abstain("refusal", "no")]) == ("play a song",)
 
 
 def test_things_are_read_from_lines_and_from_commas_each_once() -> None:
-    reply = Reply("Here are 3 things:\n1. Oslo, Rome.\n2. Oslo\n- seven o'clock;", "stop", 1, 1)
-    assert things_of(SPEECH[0], reply) == ("Oslo", "Rome", "seven o'clock")
+    told = ("Here are 3 things:\n1. Oslo, Rome.\n2. Oslo", "- seven o'clock;\n- Rome")
+    assert things_of(SPEECH[0], [Reply(text, "stop", 1, 1) for text in told]) == ("Oslo", "Rome", "seven o'clock")
 
 
-def scripted() -> Iterator[str]:
-    yield "1. Adele\n2. some jazz, the radio"
-    yield "Oslo\ntomorrow"
-    yield "two people"
+def scripted(n_things: int) -> Iterator[str]:
+    yield from ("1. Adele\n2. some jazz, the radio", "Oslo\ntomorrow", "two people", *[""] * n_things)[:n_things]
     yield 'Sure, here are 4 texts:\n1. "play Adele"\n2. put on some jazz\n3. play Adele\n4. As an AI, I like jazz.'
     yield "```\n```"
     yield "- will it rain in Oslo?\n- snow tomorrow?"
@@ -314,8 +304,9 @@ def scripted() -> Iterator[str]:
 
 @EACH
 def test_golden_strategies(strategy: Strategy) -> None:
-    teacher = ScriptedTeacher(scripted())
-    rows = strategy.stage.run(asking(strategy, wanted=(8, 4, 4)), teacher=teacher)
+    params = asking(strategy, wanted=(8, 4, 4))
+    teacher = ScriptedTeacher(scripted(n_things=strategy.forecast(params).calls - 4))
+    rows = strategy.stage.run(params, teacher=teacher)
     asked = [
         [one.messages[-1].content, one.max_tokens, one.sampling_temperature, one.top_p, one.sample]
         for one in teacher.history

@@ -8,7 +8,6 @@ the teacher; style and length, which do not, are lists that a spec may replace.
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Annotated, cast
 
 import numpy as np
@@ -26,7 +25,7 @@ from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast, forecast
 
 SYSTEM, TASK, THINGS, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system", "task", "things_user", "write_user"))
-DEMONSTRATIONS = PROMPTS / "demonstrations.v1.yaml"
+DEMONSTRATION = PROMPTS / "demonstration.v1.yaml"
 TOKENS_PER_THING = 6
 TOKENS_PER_TEXT = 20
 MAX_WORDS_PER_THING = 6
@@ -37,8 +36,8 @@ Phrases = Annotated[tuple[str, ...], Field(min_length=1)]
 class AttributesOptions(LabelsOptions):
     """What a spec may set."""
 
-    things_per_label: Annotated[int, Field(ge=2, le=100)] = 24
-    """Specific things the teacher is asked to name for each label."""
+    things_per_prompt: Annotated[int, Field(ge=2, le=100)] = 12
+    """Specific things the teacher is asked to name for each label and kind of thing."""
     things_per_call: Annotated[int, Field(ge=1, le=20)] = 8
     styles: Phrases = (
         "direct, without filler words",
@@ -53,55 +52,79 @@ class AttributesOptions(LabelsOptions):
 
 
 class Demonstration(Model):
-    """A made-up task with an answer as it should be."""
+    """A made-up task with answers as they should be."""
 
     description: str
     labels: tuple[Label, ...]
     label: str
     style: str
     length: str
-    things: tuple[str, ...]
+    things: dict[str, tuple[str, ...]]
+    """What texts mention, by kind of thing; the kinds are those every task is asked for."""
     texts: tuple[str, ...]
 
-    def shown(self, template: Path, answer: Sequence[str]) -> tuple[Message, Message]:
-        """Return the request about this task and its answer, one item a line."""
-        label = next(label for label in self.labels if label.name == self.label)
+    @property
+    def target(self) -> Label:
+        """The label that is asked for."""
+        return next(label for label in self.labels if label.name == self.label)
+
+    def of_things(self) -> list[Message]:
+        """Return requests for things and their answers."""
+        return [
+            message
+            for kind, things in self.things.items()
+            for message in _turn(
+                render(THINGS, description=self.description, label=self.target, n=len(things), kind=kind), things
+            )
+        ]
+
+    def of_texts(self) -> list[Message]:
+        """Return a request for texts and its answer."""
+        things = next(iter(self.things.values()))
         user = render(
-            template,
+            WRITE,
             description=self.description,
             labels=self.labels,
-            label=label,
-            n=len(answer),
+            label=self.target,
+            n=len(self.texts),
             style=self.style,
             length=self.length,
-            things=self.things,
+            things=things[: len(self.texts)],
         )
-        return Message("user", user), Message("assistant", "\n".join(answer))
+        return _turn(user, self.texts)
 
 
 def things_prompts(params: WriteParams) -> list[Asked]:
-    """Write the requests that ask for specific things, one for each wanted label; the same in every round."""
+    """Write the requests that ask for specific things, one for each wanted label and kind; the same in every round."""
     options = cast(AttributesOptions, params.options)
-    shown = [message for one in _demonstrations() for message in one.shown(THINGS, one.things)]
-    asked = []
-    for label in _wanted_labels(params):
-        n = options.things_per_label
-        user = render(THINGS, description=params.description, label=label, n=n)
-        request = Request(
-            messages=(Message("system", render(SYSTEM)), *shown, Message("user", user)),
-            max_tokens=n * TOKENS_PER_THING * 2,
-            sampling_temperature=0.7,
-            top_p=options.top_p,
-            sample=params.seed % 2**31,
+    demonstration = _demonstration()
+    n = options.things_per_prompt
+    return [
+        Asked(
+            label.name,
+            Request(
+                messages=(
+                    Message("system", render(SYSTEM)),
+                    *demonstration.of_things(),
+                    Message("user", render(THINGS, description=params.description, label=label, n=n, kind=kind)),
+                ),
+                max_tokens=n * TOKENS_PER_THING * 2,
+                sampling_temperature=options.sampling_temperature,
+                top_p=options.top_p,
+                sample=params.seed % 2**31,
+            ),
         )
-        asked.append(Asked(label.name, request))
-    return asked
+        for label in _wanted_labels(params)
+        for kind in demonstration.things
+    ]
 
 
-def things_of(label: Label, answer: Reply | Abstain) -> tuple[str, ...]:
+def things_of(label: Label, answers: Sequence[Reply | Abstain]) -> tuple[str, ...]:
     """Read the things of one label; when the teacher named none, the label's own phrase has to do."""
-    lines = texts_in(answer) if isinstance(answer, Reply) else ()
-    things = [thing.strip(" .;:") for line in lines if not is_refusal(line) for thing in line.split(",")]
+    lines = [
+        line for answer in answers if isinstance(answer, Reply) for line in texts_in(answer) if not is_refusal(line)
+    ]
+    things = [thing.strip(" .;:") for line in lines for thing in line.split(",")]
     usable = [thing for thing in things if thing and len(thing.split()) <= MAX_WORDS_PER_THING]
     return tuple(dict.fromkeys(usable)) or (label.phrase,)
 
@@ -117,7 +140,7 @@ def attribute_prompts(params: WriteParams, things: dict[str, tuple[str, ...]]) -
         For each label as many calls as the wanted texts need.
     """
     options = cast(AttributesOptions, params.options)
-    shown = [message for one in _demonstrations() for message in one.shown(WRITE, one.texts)]
+    shown = _demonstration().of_texts()
     asked = []
     for label, wanted in zip(params.labels, params.wanted, strict=True):
         rng = draw(params, label)
@@ -148,7 +171,8 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
 
     Args:
         params: What is wanted; `options` are `AttributesOptions`.
-        teacher: Whom to ask; a call a wanted label, and one for every `texts_per_call` wanted texts.
+        teacher: Whom to ask; a call for each wanted label and kind of thing, and one for every `texts_per_call`
+            wanted texts.
 
     Returns:
         One row a text; see `strategy.write_all`. The report lists the things by label.
@@ -156,9 +180,10 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
     proposals = things_prompts(params)
     emit(Progressed(ATTRIBUTES.stage.name, 0, len(proposals), "calls", "asking what such texts mention"))
     answers = ask(teacher, [one.request for one in proposals])
-    things = {
-        label.name: things_of(label, answer) for label, answer in zip(_wanted_labels(params), answers, strict=True)
-    }
+    by_label: dict[str, list[Reply | Abstain]] = {}
+    for one, answer in zip(proposals, answers, strict=True):
+        by_label.setdefault(one.label, []).append(answer)
+    things = {label.name: things_of(label, by_label[label.name]) for label in _wanted_labels(params)}
     rows = write_all(attribute_prompts(params, things), teacher, strategy=ATTRIBUTES.stage.name)
     report = {**rows.report, "things": {label: list(named) for label, named in things.items()}}
     if ran_out(answers):  # texts about fewer things than asked for: to be written again when the budget is raised
@@ -172,7 +197,7 @@ def forecast_attributes(params: WriteParams) -> Forecast:
     proposals = [one.request for one in things_prompts(params)] if params.round == 1 else []
     stand_in = {label.name: ("a thing of three words",) * options.things_per_call for label in params.labels}
     writing = [one.request for one in attribute_prompts(params, stand_in)]
-    return forecast(proposals, completion_tokens=options.things_per_label * TOKENS_PER_THING) + forecast(
+    return forecast(proposals, completion_tokens=options.things_per_prompt * TOKENS_PER_THING) + forecast(
         writing, completion_tokens=TOKENS_PER_TEXT * options.texts_per_call
     )
 
@@ -182,11 +207,14 @@ def _wanted_labels(params: WriteParams) -> list[Label]:
 
 
 @cache
-def _demonstrations() -> tuple[Demonstration, ...]:
+def _demonstration() -> Demonstration:
     import yaml
 
-    written = yaml.safe_load(DEMONSTRATIONS.read_text(encoding="utf-8"))
-    return tuple(Demonstration.model_validate(one) for one in written)
+    return Demonstration.model_validate(yaml.safe_load(DEMONSTRATION.read_text(encoding="utf-8")))
+
+
+def _turn(user: str, answer: Sequence[str]) -> list[Message]:
+    return [Message("user", user), Message("assistant", "\n".join(answer))]
 
 
 def _one_of(phrases: Sequence[str], rng: np.random.Generator) -> str:
@@ -199,7 +227,7 @@ def _some_of(things: Sequence[str], n: int, rng: np.random.Generator) -> list[st
 
 ATTRIBUTES = Strategy(
     Stage(
-        "attributes", 1, WriteParams, write_with_attributes, Rows, files=(SYSTEM, TASK, THINGS, WRITE, DEMONSTRATIONS)
+        "attributes", 1, WriteParams, write_with_attributes, Rows, files=(SYSTEM, TASK, THINGS, WRITE, DEMONSTRATION)
     ),
     AttributesOptions,
     forecast_attributes,
