@@ -213,9 +213,9 @@ class Spec(Model):
     labelling: LabellingSpec = LabellingSpec()
     curation: tuple[Plugin, ...] = (Plugin(name="dedup"), Plugin(name="leakage"), Plugin(name="label-noise"))
     students: Annotated[tuple[Plugin, ...], Field(min_length=1)] = (
-        Plugin(name="tfidf-linear"),
-        Plugin(name="static-embedding"),
         Plugin(name="sentence-linear"),
+        Plugin(name="static-embedding"),
+        Plugin(name="tfidf-linear"),
     )
     gate: Gate = Gate()
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
