@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 an error that is said in one line, 2 the task folder or th
 Ctrl-C (the same command resumes).
 """
 
+import io
 import json
 import os
 import sys
@@ -169,6 +170,8 @@ def predict(
         raise typer.BadParameter("give texts or --in, not both")
     if to is not None and in_ is None:
         raise typer.BadParameter("--out goes with --in")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # whatever the locale says
     predictor = load(outputs, name, version)
     if in_ is not None:
         try:
@@ -176,7 +179,7 @@ def predict(
         except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
             raise FactoryError(str(error)) from error
         return
-    asked = texts or [line.rstrip("\r\n") for line in sys.stdin]
+    asked = _only_text(texts or [line.rstrip("\r\n") for line in sys.stdin])
     for text, answer in zip(asked, predictor.predict(asked), strict=True):
         if json_:
             _print_json({"text": text, **answer}, indent=None)
@@ -201,6 +204,14 @@ def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) ->
     for version in versions:
         scores = "  ".join(f"{score} {value:.3f}" for score, value in sorted(version.metrics.items()))
         typer.echo(f"version {version.version}  {','.join(version.aliases) or '-'}  {scores}  {out / version.path}")
+
+
+def _only_text(texts: list[str]) -> list[str]:
+    """Refuse bytes that are no UTF-8, which Python smuggles into arguments and standard input as half characters."""
+    for position, text in enumerate(texts, start=1):
+        if not text.isascii() and any("\ud800" <= mark <= "\udfff" for mark in text):
+            raise FactoryError(f"text {position}: not UTF-8: {text!r}")
+    return texts
 
 
 def _print_json(value: object, *, indent: int | None = 2) -> None:

@@ -128,8 +128,8 @@ class TeacherSpec(Model):
     """Endpoint of an OpenAI-compatible server; default: the value of OPENAI_BASE_URL, else OpenAI's own."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Requests in flight at once."""
+    concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Requests in flight at once; default: 4 for the embedded teacher, 8 for others."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     """How long one request may take."""
     budget: Budget = Budget()
@@ -149,6 +149,12 @@ class TeacherSpec(Model):
         if url is not None and not re.fullmatch(r"https?://[^@\s]+", url):
             raise ValueError("expected http://... or https://... without user and password")
         return url
+
+    @property
+    def n_in_flight(self) -> int:
+        """Requests in flight at once."""
+        # Four already keep two cores busy, and each further slot of llama.cpp reads the shared part of a prompt anew.
+        return self.concurrency or (4 if self.name == "embedded" else 8)
 
     @model_validator(mode="after")
     def _check_money(self) -> "TeacherSpec":

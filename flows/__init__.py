@@ -11,7 +11,8 @@ _DEFAULTS = {
     # Without PREFECT_API_URL Prefect starts a small server of its own for the run. On a busy machine that takes
     # longer than Prefect's 20 seconds, and its last events are lost noisily when the run ends.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-    "PREFECT_LOGGING_LEVEL": "ERROR",
+    # What goes wrong is raised, and said by the command line in one line; Prefect would print the traceback too.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
 }
 

@@ -121,7 +121,7 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
     ("an empty spec", task_then("spec.yaml", ""), r"spec\.yaml:1: the file is empty"),
     ("a spec not in UTF-8", task_then("spec.yaml", b"name: caf\xe9\n"), r"spec\.yaml:1: not UTF-8"),
     ("aliases that explode", task_then("spec.yaml", EXPLODING), r"spec\.yaml:1: anchors and aliases"),
-    ("a spec of 50 MB", huge, r"spec\.yaml:1: the file has 50,000,000 bytes"),
+    ("a spec of 50 MB", huge, r"spec\.yaml: the file has 50,000,000 bytes"),
     ("a missing spec", lambda folder: folder.mkdir(), r"spec\.yaml: no such file"),
     ("a missing folder", lambda folder: None, r"task: no such folder"),
 ]  # fmt: skip

@@ -59,7 +59,7 @@ class EmbeddedTeacher:
     ) -> None:
         named = None if spec.model is None else (folder or Path()) / spec.model
         limits = Limits(
-            concurrency=min(spec.concurrency, MOST_SLOTS),
+            concurrency=min(spec.n_in_flight, MOST_SLOTS),
             timeout_s=max(spec.timeout_s, TIMEOUT_S),
             max_attempts=3,
             first_call_alone=False,  # no key and no name that could be wrong

@@ -21,7 +21,7 @@ class OpenAITeacher:
     """A model behind an OpenAI-compatible server; the key is read from the environment when the first call is made."""
 
     def __init__(self, spec: TeacherSpec, *, replies: Replies | None = None, limits: Limits | None = None) -> None:
-        limits = limits or Limits(concurrency=spec.concurrency, timeout_s=spec.timeout_s)
+        limits = limits or Limits(concurrency=spec.n_in_flight, timeout_s=spec.timeout_s)
         endpoint = _OpenAIEndpoint(spec, limits)
         self._engine = Engine(endpoint, replies=replies, spending=Spending(spec.budget, spec.prices), limits=limits)
 

@@ -1,0 +1,144 @@
+"""All tables of docs/benchmarks.md in one run.
+
+python -m benchmarks.tables --data FOLDER --outputs OUTPUTS > docs/benchmarks.md
+
+The builds land in OUTPUTS; a second run reads them and measures only speed and start-up again.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.latency import Measured, measure
+from benchmarks.make_task import make_task
+from benchmarks.quality import SETS, build, line_of, markdown
+from factory.records import Rows
+from factory.release.export import ExportParams, export
+from factory.store import Artifact
+from factory.students.training import FittedStudent
+
+N_STARTS = 5
+
+
+def speed_table(outcome: dict[str, Any], outputs: Path) -> str:
+    """Export every student of a build and time it; single texts and batches are those of its training rows."""
+    root = outputs / outcome["version"]["name"]
+    lineage = json.loads((Path(outcome["path"]) / "lineage.json").read_text(encoding="utf-8"))
+    folders = {run["stage"]: root / run["stage"] / run["fingerprint"] for run in lineage["stages"]}
+    rows = Artifact(folders["label-noise"], Rows, was_cached=True).load()
+    labels = tuple(outcome["evaluation"]["labels"])
+    lines = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for stage, stored in folders.items():
+            if not stage.startswith("fit-"):
+                continue
+            fitted = Artifact(stored, FittedStudent, was_cached=True).load()
+            exported = export(ExportParams(name=fitted.name, labels=labels), fitted=fitted, rows=rows)
+            folder = Path(scratch) / fitted.name
+            folder.mkdir()
+            exported.save(folder)
+            lines.append((exported.parity.ships, measure(fitted.name, folder, rows.kept["text"][:])))
+    head = "| student | ships | p50 ms | p95 ms | texts/s in batches | folder to first answer, s | MB |"
+    return "\n".join([head, "|" + "---|" * 7, *(_speed_line(ships, one) for ships, one in lines)])
+
+
+def _speed_line(ships: str, one: Measured) -> str:
+    speed = f"{one.p50_ms:.3f} | {one.p95_ms:.3f} | {one.texts_per_s:,.0f} | {one.open_s:.2f} | {one.mb:.1f}"
+    return f"| {one.name} | {ships} | {speed} |"
+
+
+def start_table(task: Path, outputs: Path) -> str:
+    """Time what a person waits for before anything happens."""
+    python = sys.executable
+    commands = {
+        "`import factory`": [python, "-c", "import factory"],
+        "an empty Python, for comparison": [python, "-c", "pass"],
+        "`factory --help`": [python, "-m", "factory.cli", "--help"],
+        "`factory check`": [python, "-m", "factory.cli", "check", str(task)],
+        "`factory predict NAME TEXT`": [
+            python, "-m", "factory.cli", "predict", task.name, "some text", "--outputs", str(outputs),
+        ],
+        "`factory build`, everything cached": [
+            python, "-m", "factory.cli", "build", str(task), "--out", str(outputs), "--quiet",
+        ],
+    }  # fmt: skip
+    lines = ["| command | median s | of | peak memory of the process, MB |", "|---|---|---|---|"]
+    for name, command in commands.items():
+        n = 2 if "build" in name else N_STARTS
+        seconds, memory_mb = zip(*(_run(command) for _ in range(n)), strict=True)
+        lines.append(f"| {name} | {statistics.median(seconds):.2f} | {n} | {max(memory_mb):,.0f} |")
+    return "\n".join(lines)
+
+
+def _run(command: list[str]) -> tuple[float, float]:
+    """Return wall seconds and peak memory in MB of a process, its children apart."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    scale = 1e6 if sys.platform == "darwin" else 1e3
+    return time.perf_counter() - started, usage.ru_maxrss / scale
+
+
+def main() -> None:
+    """Build what is not built, measure, and print the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
+    parser.add_argument("--outputs", type=Path, required=True, help="where builds are and go")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="SET")
+    options = parser.parse_args()
+    lines, outcomes = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.sets:
+            # The shipped task where there is one, so that the figure is that of `make demo`.
+            task = Path(__file__).parents[1] / "tasks" / name
+            if not task.is_dir():
+                task = Path(scratch) / name
+                make_task(options.data / name, task, regime="z0", with_train=False)
+            outcomes.append((task, build(task, options.outputs)))
+            lines.append(line_of(outcomes[-1][1], options.outputs))
+        task, outcome = outcomes[0]
+        speed, starts = speed_table(outcome, options.outputs), start_table(task, options.outputs)
+    resource_note = f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    print(
+        PAGE.format(
+            where=resource_note, quality=markdown(lines), speed=speed, starts=starts, name=outcome["version"]["name"]
+        )
+    )
+    own_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    print(f"Largest process of this run, the llama.cpp child and the builds included: {own_mb:,.0f} MB.")
+
+
+PAGE = """# Benchmarks
+
+Regenerate with `make bench DATA=folder-of-public-sets`, which is `python -m benchmarks.tables`. Intervals are 95%
+bootstrap intervals; gold rows are read by the final report alone. Measured on {where}.
+
+## Quality without any human label
+
+{quality}
+
+## Speed and size of what is released
+
+Every student of {name}, exported as it would be released, asked through `predict.py` in one process.
+
+{speed}
+
+## Starting
+
+{starts}
+"""
+
+if __name__ == "__main__":
+    main()
