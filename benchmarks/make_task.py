@@ -36,6 +36,22 @@ DESCRIPTIONS = {
 """What the texts of each set are and who writes them: the teacher reads it in every prompt."""
 
 
+STYLES: dict[str, dict[str, Any]] = {
+    "ag_news": {
+        "styles": ["plain news-wire style", "a feature that opens with a person", "short and factual"],
+        "lengths": ["a headline and one sentence", "a headline and two sentences with numbers or names"],
+        "max_tokens_per_text": 80,
+    },
+    "trec6": {
+        "styles": ["plain", "as in a quiz", "curious", "unusual wording"],
+        "lengths": ["a short question", "one question with a detail or two"],
+    },
+}
+"""Options of the `attributes` strategy for sets whose texts are not what people say to somebody."""
+PER_LABEL = {"ag_news": 48, "snips_intent": 48, "trec6": 48}
+"""Accepted rows a label that fit into twelve minutes of the embedded teacher."""
+
+
 def make_task(source: Path, out: Path, *, regime: str, with_train: bool, description: str | None = None) -> None:
     """Write the task folder of one set.
 
@@ -64,6 +80,12 @@ def make_task(source: Path, out: Path, *, regime: str, with_train: bool, descrip
         "labels": [{"name": name, "description": descriptions.get(name, "")} for name in meta["labels"]],
         "data": {"holdout": "holdout.jsonl"},
     }
+    synthesis: dict[str, Any] = {"max_rounds": 2}
+    if source.name in PER_LABEL:
+        synthesis["per_label"] = PER_LABEL[source.name]
+    if source.name in STYLES:
+        synthesis["strategies"] = [{"name": "attributes", "params": STYLES[source.name]}]
+    spec["synthesis"] = synthesis
     out.mkdir(parents=True, exist_ok=True)
     _write_rows(out / "holdout.jsonl", _rows(source / "test.jsonl", ("text", "label")))
     if regime == "z1":

@@ -324,7 +324,8 @@ def _store(root: Path, stage: Stage[R], key: Key, result: R, varying: Mapping[st
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space and run the same command again; finished stages and paid replies are kept"
             raise ArtifactError(f"{final}: the disk is full", hint=hint) from error
-        raise ArtifactError(f"{final}: cannot write the result: {error}") from error
+        hint = "check that the folder may be written to, then run the same command again"
+        raise ArtifactError(f"{final}: cannot write the result: {error}", hint=hint) from error
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise

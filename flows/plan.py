@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from factory.check import Task
+from factory.data import DataFile
 from factory.evaluation.sample import SampleParams
 from factory.labelling.annotate import AnnotateParams, label_requests
 from factory.spec import Prices
@@ -97,7 +98,7 @@ class Planner:
                 self.stages.append(PlannedStage(stage.name, is_cached=True, because="", cost=Forecast()))
                 return found
             because, root = explain_miss(self.root, stage, key), stage.name
-        n_rows = _expected_rows(params, inputs or {})
+        n_rows = _expected_rows(params, inputs or {}, resources or {})
         cost = _cost(stage, params, n_rows) if "teacher" in (resources or {}) else Forecast()
         self.stages.append(PlannedStage(stage.name, is_cached=False, because=because, cost=cost))
         return Pending(Path(stage.name), stage.result, was_cached=False, n_rows=n_rows, root=root)
@@ -157,13 +158,17 @@ def print_plan(plan: Plan) -> None:
         f"{plan.task}: about {cost.calls:,} calls of the {plan.teacher} teacher, {cost.prompt_tokens:,} tokens read "
         f"and {cost.completion_tokens:,} written, {minutes}, {money}; replies already stored are free",
         highlight=False,
+        soft_wrap=True,
     )
 
 
-def _expected_rows(params: BaseModel, inputs: Mapping[str, Artifact[Any]]) -> int:
+def _expected_rows(params: BaseModel, inputs: Mapping[str, Artifact[Any]], resources: Mapping[str, Resource]) -> int:
     """Guess how many rows a stage that is not cached will have; only stages that ask the teacher need to know."""
     if isinstance(params, WriteParams):
         return sum(params.wanted)
+    file = resources.get("file")
+    if isinstance(file, DataFile):
+        return sum(1 for line in file.path.read_bytes().splitlines() if line.strip())
     rows = inputs.get("rows")
     if rows is None:
         return 0

@@ -188,7 +188,7 @@ def test_a_changed_description_asks_again_only_what_mentions_it(tmp_path: Path) 
     changed = make_task(tmp_path / "two", **{**QUICK, "labels": described(music="ask for a tune")})
     second = walk(changed, tmp_path / "outputs")
     assert second.because["attributes-1"] == "params.labels[1].description changed"
-    # Prompts that tell the labels apart list them all; only the lists of things to write about are asked label by label.
+    # Most prompts list all labels, to tell them apart; things to write about are asked label by label.
     spared = {request for request in first.asked if LABELS["music"] not in request}
     fresh = walk(changed, tmp_path / "elsewhere")
     assert len(spared) >= len(LABELS) - 1
@@ -239,7 +239,7 @@ def test_a_budget_that_allows_nothing_says_so(tmp_path: Path) -> None:
 
     teacher = {"name": "scripted", "model": "replies.jsonl", "budget": {"calls": 1}}
     folder = make_task(tmp_path / "task", **{**QUICK, "teacher": teacher})
-    with pytest.raises(FactoryError, match="no rows|budget|none"):
+    with pytest.raises(FactoryError, match=r"no rows|budget|none"):
         walk(folder, tmp_path / "outputs")
 
 
@@ -279,12 +279,14 @@ class Site:
     def start_and_hang_at(self, n_answered: int) -> "subprocess.Popen[str]":
         """Return a build that waits for an answer, after as many more were given."""
         speaking, already = self.server.behave, len(self.server.bodies)
-        self.server.behave = (
-            lambda body, number: speaking(body, number) if number - already < n_answered else Say(end="hang")
+        self.server.behave = lambda body, number: (
+            speaking(body, number) if number - already < n_answered else Say(end="hang")
         )
         process = self.start()
         deadline = time.monotonic() + 200
-        while len(self.server.bodies) - already <= n_answered and process.poll() is None and time.monotonic() < deadline:
+        while (
+            len(self.server.bodies) - already <= n_answered and process.poll() is None and time.monotonic() < deadline
+        ):
             time.sleep(0.02)
         if process.poll() is not None:
             pytest.fail(f"the build ended by itself: {process.communicate()}")
@@ -340,7 +342,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         teacher = {"name": "openai", "model": "stub", "base_url": f"{server.url}/v1", "concurrency": 1}
         folder = make_task(place / "task", **{**QUICK, "teacher": teacher})
         server.behave = speak(folder / "replies.jsonl")
-        env = {**os.environ, "OPENAI_API_KEY": KEY, "PREFECT_HOME": str(place)}  # a folder that exists: Prefect's server makes no parents
+        env = {
+            **os.environ,
+            "OPENAI_API_KEY": KEY,
+            "PREFECT_HOME": str(place),
+        }  # a folder that exists: Prefect's server makes no parents
         yield Site(folder, place / "outputs", server, env)
 
 

@@ -1,7 +1,6 @@
 """`factory plan`: what a build would do, found without doing any of it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +28,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(place: Path) -> Iterator[Walk]:
-    yield walk(make_task(place / "task", **QUICK), place / "outputs")
+def built(place: Path) -> Walk:
+    return walk(make_task(place / "task", **QUICK), place / "outputs")
 
 
 def test_a_plan_lists_the_stages_and_leaves_nothing_behind(task: Path, tmp_path: Path) -> None:
