@@ -52,6 +52,7 @@ ENCODER = "all-MiniLM-L6-v2"
 """What the filters and the nearest-description baseline compare texts with."""
 NOISE_STUDENT = Plugin(name="sentence-linear")
 """The cheap student whose out-of-fold opinion the label-noise filter asks."""
+CEILING = "ceiling"
 EXPECTED_ACCEPTED_RATIO = 0.8
 """Share of written rows that survive, until the first round has measured it."""
 
@@ -245,6 +246,7 @@ def fit(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runn
         params=plugin.params,
         labels=spec.labels,
         soft_labels=spec.labelling.soft_labels,
+        balance=suffix != CEILING,  # real rows come as often as they come
         seed=spec.seed,
     )
     resources = resources_for(plugin.name, plugin.params)
@@ -314,8 +316,8 @@ def judge(
     for name, student in made.students.items():
         contenders[name] = predict(student.fitted, holdout, name, run)
     if "train" in files:
-        ceiling = fit(task, made.students[made.champion].plugin, files["train"], "ceiling", run)
-        contenders["ceiling"] = predict(ceiling, holdout, "ceiling", run)
+        ceiling = fit(task, made.students[made.champion].plugin, files["train"], CEILING, run)
+        contenders[CEILING] = predict(ceiling, holdout, CEILING, run)
     if spec.labelling.ask_directly:
         contenders["teacher"] = label_sample(task, holdout, spec.labelling.ask_directly, "holdout", teacher, run)
     return run(EVALUATE, params, inputs={"holdout": holdout, **contenders})

@@ -1,6 +1,7 @@
 """The stages that fit a student, let it predict, and let it predict rows it was not fitted on."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class FitParams(Model):
     labels: tuple[Label, ...]
     soft_labels: bool = False
     """Fit to `label_probs` where a row has them, instead of to its label."""
+    balance: bool = False
+    """Give every label the same total weight: in generated rows, counts say which label a teacher writes easily."""
     seed: int
 
 
@@ -113,8 +116,7 @@ def fit(params: FitParams, *, rows: Rows, encoder: Encoder | None = None) -> Fit
         The fitted student.
     """
     student = make_student(params.student, params.params)
-    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
-    student.fit(kept, params.labels, seed=params.seed)
+    student.fit(_prepare(rows, params), params.labels, seed=params.seed)
     return FittedStudent(params.student, student, len(rows.kept))
 
 
@@ -129,7 +131,7 @@ def cross_predict(params: CrossPredictParams, *, rows: Rows, encoder: Encoder | 
     Returns:
         Out-of-fold probabilities, in order of the rows.
     """
-    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
+    kept = _prepare(rows, params)
     n_folds = min(params.n_folds, STUDENTS[params.student].max_folds)
     folds = assign_folds(list(kept["text"]), list(kept["label"]), n_folds, seed=params.seed)
     n_folds = int(folds.max(initial=-1)) + 1
@@ -148,6 +150,18 @@ def predict(params: PredictParams, *, student: FittedStudent, rows: Rows) -> Pre
     """Predict the kept rows."""
     probs = _predict_in_chunks(student.student, rows.kept)
     return Predictions(student.student.labels_, tuple(rows.kept["id"]), probs)
+
+
+def _prepare(rows: Rows, params: FitParams) -> "Dataset":
+    """Return the kept rows with the labels and weights the student shall learn from."""
+    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
+    if not params.balance or not len(kept):
+        return kept
+    counts = Counter(kept["label"])
+    even = len(kept) / len(counts)
+    weights = [weight * even / counts[label] for weight, label in zip(kept["weight"], kept["label"], strict=True)]
+    feature = kept.features["weight"]
+    return kept.remove_columns("weight").add_column("weight", weights, feature=feature)
 
 
 def _predict_in_chunks(student: Student, rows: "Dataset") -> NDArray[np.float64]:
