@@ -6,7 +6,7 @@ that runs and stores, `flows.plan` only looks up what is stored. Results may the
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from factory.curation.label_noise import LABEL_NOISE
 from factory.curation.leakage import LEAKAGE
 from factory.data import READ, ReadParams
 from factory.encoders import load_encoder
+from factory.errors import TeacherError
 from factory.evaluation.baselines import MAJORITY, NEAREST_DESCRIPTION, MajorityParams, NearestDescriptionParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
@@ -149,6 +150,7 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     """
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
+    steps: list[Artifact[Rows]] = []
     if "pool" in files and spec.labelling.label_pool:
         parts["pool"] = label_sample(task, files["pool"], spec.labelling.label_pool, "pool", teacher, run)
     missing = dict.fromkeys(spec.label_names, spec.synthesis.per_label)
@@ -157,7 +159,9 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         wanted = {label: math.ceil(n / accepted_ratio) for label, n in missing.items()}
         for plugin in spec.synthesis.strategies:
             share = {label: math.ceil(n / len(spec.synthesis.strategies)) for label, n in wanted.items()}
-            parts[f"{plugin.name}-{round_}"] = write(task, plugin, share, round_, teacher, run)
+            written, verified = write(task, plugin, share, round_, teacher, run)
+            parts[f"{plugin.name}-{round_}"] = verified
+            steps += [written, verified]
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
         rows = curate(task, rows, files, str(round_), run)
         known = run.peek(rows)
@@ -165,21 +169,54 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
             break
         counts = Counter(known.kept["label"])
         missing = {label: max(0, spec.synthesis.per_label - counts[label]) for label in spec.label_names}
-        if not any(missing.values()) or not known.is_complete:
+        if not any(missing.values()) or ended_early(steps, run):
             break
         accepted_ratio = max(0.2, sum(counts.values()) / (sum(counts.values()) + sum(missing.values())))
-    # Seeds join last: the leakage filter protects them, and would take each for a copy of itself.
-    return (
-        run(named(GATHER, "seeds"), GatherParams(), inputs={"seeds": files["seeds"], "rows": rows})
-        if ("seeds" in files)
-        else rows
-    )
+    if "seeds" in files:
+        # Last, because the leakage filter protects them and would take each for a copy of itself.
+        rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, "seeds": files["seeds"]})
+    require_two_labels(rows, steps, run)
+    return rows
+
+
+def ended_early(steps: Sequence[Artifact[Rows]], run: Runner) -> bool:
+    """Tell whether the budget stopped one of the steps."""
+    known = (run.peek(step) for step in steps)
+    return any(step is not None and not step.is_complete for step in known)
+
+
+def require_two_labels(rows: Artifact[Rows], steps: Sequence[Artifact[Rows]], run: Runner) -> None:
+    """Stop where there is nothing to learn from, and say why there is not.
+
+    Args:
+        rows: Training rows.
+        steps: What the teacher wrote and verified, with what was rejected.
+        run: Runs the stages.
+
+    Raises:
+        TeacherError: Fewer than two labels have a row.
+    """
+    known = run.peek(rows)
+    if known is None or len(set(known.kept["label"])) > 1:
+        return
+    reasons: Counter[str] = Counter()
+    for step in steps:
+        found = run.peek(step)
+        reasons.update(found.rejected["reason"][:] if found else ())
+    why = ", ".join(f"{reason} {n}" for reason, n in reasons.most_common(5)) or "no texts came back"
+    if ended_early(steps, run):
+        why, hint = f"{why}; the budget was used up", "raise teacher.budget; what was paid for is kept"
+    else:
+        hint = "look at outputs/<task>/*/rejected.parquet; another model or clearer label descriptions may help"
+    n_labels = len(set(known.kept["label"]))
+    left = f"the teacher's texts leave {len(known.kept)} training rows for {n_labels} labels, and two labels are needed"
+    raise TeacherError(f"{left}; rejected: {why}", hint=hint)
 
 
 def write(
     task: Task, plugin: Plugin, wanted: Mapping[str, int], round_: int, teacher: Teacher, run: Runner
-) -> Artifact[Rows]:
-    """Let one strategy write, and the teacher label again what it wrote."""
+) -> tuple[Artifact[Rows], Artifact[Rows]]:
+    """Let one strategy write, and the teacher label again what it wrote; return both steps."""
     spec, strategy = task.spec, STRATEGIES[plugin.name]
     params = WriteParams(
         description=spec.description,
@@ -191,9 +228,10 @@ def write(
     )
     rows = run(named(strategy.stage, round_), params, resources={"teacher": teacher})
     if not spec.labelling.verify:
-        return rows
+        return rows, rows
     verify = VerifyParams(description=spec.description, labels=spec.labels)
-    return run(named(VERIFY, f"{plugin.name}-{round_}"), verify, inputs={"rows": rows}, resources={"teacher": teacher})
+    stage = named(VERIFY, f"{plugin.name}-{round_}")
+    return rows, run(stage, verify, inputs={"rows": rows}, resources={"teacher": teacher})
 
 
 def curate(

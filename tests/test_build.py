@@ -8,21 +8,21 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from pydantic import BaseModel
 
 from factory.check import check_task
 from factory.events import Event, StageFinished, StageStarted, listening
 from factory.release.registry import Registry
-from factory.store import Artifact, Resource, Result, Stage, run_stage
+from factory.store import Artifact, Result
 from factory.teacher import ScriptedTeacher, open_teacher
 from flows.recipe import Products, recipe
 from tests.fault_server import Behaviour, FaultServer, Say, completion
+from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, make_task
 
 R = TypeVar("R", bound=Result)
@@ -33,29 +33,6 @@ KEY = "sk-secret-123456789"
 TIMED = {"measure", "release"}
 """Stages whose files hold measured milliseconds."""
 RELEASED = {"model.onnx", "config.json", "predict.py", "card.md", "report.html", "lineage.json", "manifest.json"}
-
-
-@dataclass
-class Plain:
-    """A runner with nothing around it: no Prefect."""
-
-    root: Path
-    artifacts: dict[str, Artifact[Any]] = field(default_factory=dict)
-
-    def __call__(
-        self,
-        stage: Stage[R],
-        params: BaseModel,
-        *,
-        inputs: Mapping[str, Artifact[Any]] | None = None,
-        resources: Mapping[str, Resource] | None = None,
-    ) -> Artifact[R]:
-        artifact = run_stage(self.root, stage, params, inputs=inputs, resources=resources)
-        self.artifacts[stage.name] = artifact
-        return artifact
-
-    def peek(self, artifact: Artifact[R]) -> R | None:
-        return artifact.load()
 
 
 @dataclass(frozen=True)
@@ -239,7 +216,7 @@ def test_a_budget_that_allows_nothing_says_so(tmp_path: Path) -> None:
 
     teacher = {"name": "scripted", "model": "replies.jsonl", "budget": {"calls": 1}}
     folder = make_task(tmp_path / "task", **{**QUICK, "teacher": teacher})
-    with pytest.raises(FactoryError, match=r"no rows|budget|none"):
+    with pytest.raises(FactoryError, match=r"leave 0 training rows.*the budget was used up"):
         walk(folder, tmp_path / "outputs")
 
 

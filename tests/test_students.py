@@ -14,8 +14,10 @@ from factory.records import Origin, TextRow, text_dataset
 from factory.release.predict import FORMAT_VERSION, Predictor
 from factory.spec import Label
 from factory.students import STUDENTS, Student, make_student
+from factory.students.finetuning import MAX_TEXTS, draw_by_weight
 from factory.students.folds import assign_folds
 from factory.students.linear import LinearHead
+from factory.students.targets import Targets
 from tests.tiny_bert import write_tiny_bert
 
 LABELS = (Label(name="music", description="play a song"), Label(name="weather"), Label(name="booking"))
@@ -226,6 +228,32 @@ def test_a_fine_tuned_encoder_leaves_no_folder_behind(
     assert len(list(tmp_path.iterdir())) == 1
     del student
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fine_tuning_is_silent_and_leaves_global_generators_alone(
+    tiny_encoder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import random
+
+    import torch
+
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    make_student("setfit", {"encoder": str(tiny_encoder), "max_steps": 2}).fit(toy_rows(), LABELS, seed=0)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    assert before == after
+    assert capfd.readouterr() == ("", "")
+
+
+def test_texts_to_tune_on_are_drawn_by_weight() -> None:
+    def drawn(weights: list[float]) -> list[int]:
+        columns = np.arange(len(weights)) % 2
+        return draw_by_weight(Targets(np.eye(2)[columns], columns, np.array(weights)), seed=0).tolist()
+
+    assert drawn([1.0] * 50) == list(range(50))
+    assert drawn([0, 2, 2, 0, 1, 1]) == [1, 1, 2, 2, 4, 5]
+    assert drawn([1, 0, 1, 0]) == [0, 1, 2, 3]  # one label cannot be told from another
+    assert drawn([0, 0]) == [0, 1]
+    assert len(set(drawn([0.3] * 3 * MAX_TEXTS))) == MAX_TEXTS
 
 
 def test_folds_keep_equal_texts_together_and_spread_labels() -> None:

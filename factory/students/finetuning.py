@@ -1,12 +1,12 @@
-"""The contrastive half of SetFit: texts of one label move together, texts of different labels apart.
+"""The contrastive half of SetFit, by the authors' library: texts of one label move together, of different labels apart.
 
-Tunstall et al., "Efficient Few-Shot Learning Without Prompts", 2022, arXiv:2209.11055, with their cosine similarity
-loss. Two things differ from their library, both because a CPU pays for each encoded text: a batch is used for *all*
-its pairs (16 texts give 120 pairs, not 8), and word vectors stay frozen. Padding goes to the longest text of the
-batch, no global random state is touched, and nothing is written to disk but the tuned encoder.
+Tunstall et al., "Efficient Few-Shot Learning Without Prompts", 2022, arXiv:2209.11055. Only the encoder is trained
+here: the head is ours, because theirs is saved as a pickle and knows no soft labels.
 """
 
+import contextlib
 import math
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from factory.encoders.transformer import WEIGHTS, pad, present_files
+from factory.encoders.transformer import WEIGHTS, present_files, quiet_transformers
 from factory.events import Progressed, emit
 from factory.students.targets import Targets
 
 if TYPE_CHECKING:
     from factory.encoders import OpenEncoder
 
-TEXTS_PER_LABEL = 4
-"""Texts of one label in a batch: 4 give 6 pairs of the same label."""
-WARM_UP_RATIO = 0.1
+MAX_TEXTS = 2000
+"""Texts to make pairs of: the library's sampler holds all n (n + 1) / 2 pairs, 48 MB for these."""
 
 
 @dataclass(frozen=True)
@@ -45,36 +44,25 @@ def fine_tune(encoder: "OpenEncoder", texts: Sequence[str], targets: Targets, tu
     Args:
         encoder: Where to start; it stays as it is.
         texts: Training texts.
-        targets: Their labels, at least two different ones; the wanted similarity of two texts is the probability that
-            they have the same label. Rows are drawn in proportion to their weight.
-        tuning: How long and how fast.
-        seed: Decides batches and dropout.
+        targets: Their labels, at least two different ones, and weights. Soft labels do not count here, only in the
+            head.
+        tuning: How long and how fast; `batch_size` counts pairs.
+        seed: Decides texts, the order of pairs, and dropout.
 
     Returns:
         A new temporary folder with the tuned encoder, in the shape of the folder it started from.
     """
-    import torch
     from safetensors.torch import save_file
 
-    module = encoder.module()
-    ids = encoder.tokenize(texts)
-    n_steps = max(1, min(tuning.max_steps, math.ceil(tuning.passes * len(texts) / tuning.batch_size)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        optimizer, schedule = _optimizer(module, n_steps, tuning.learning_rate)
-        module.train()
-        for step, batch in enumerate(_batches(targets, tuning.batch_size, n_steps, seed), start=1):
-            input_ids, mask = pad([ids[position] for position in batch])
-            vectors = module(torch.from_numpy(input_ids), torch.from_numpy(mask))
-            loss = _pair_loss(vectors, torch.from_numpy(targets.probs[batch].astype(np.float32)))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            emit(Progressed("setfit", step, n_steps, "steps"))
+    chosen = draw_by_weight(targets, seed)
+    n_steps = max(1, min(tuning.max_steps, math.ceil(tuning.passes * len(chosen) / tuning.batch_size)))
+    with _restored_generators(), _quiet(), tempfile.TemporaryDirectory(prefix="factory-setfit-") as scratch:
+        body = _open_body(encoder)
+        trainer = _trainer(body, scratch, tuning, n_steps, seed)
+        trainer.train_embeddings([texts[i] for i in chosen], targets.columns[chosen].tolist())
     folder = Path(tempfile.mkdtemp(prefix="factory-setfit-"))
     copy_encoder(encoder.folder, folder, without=WEIGHTS)
-    state = {name: tensor.contiguous() for name, tensor in module.transformer.state_dict().items()}
+    state = {name: tensor.contiguous() for name, tensor in body[0].auto_model.state_dict().items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     return folder
 
@@ -87,46 +75,88 @@ def copy_encoder(source: Path, target: Path, *, without: str = "") -> None:
             shutil.copyfile(source / file, target / file)
 
 
-def _optimizer(module: Any, n_steps: int, learning_rate: float) -> tuple[Any, Any]:
-    """Return AdamW on all but the embeddings, and a schedule: linear warm-up, then linear decay."""
+def draw_by_weight(targets: Targets, seed: int) -> NDArray[np.intp]:
+    """Draw the texts to make pairs of, by systematic resampling; equal weights draw each text once.
+
+    Args:
+        targets: Labels and weights, at least two different labels.
+        seed: Decides how fractions are rounded.
+
+    Returns:
+        Positions in rising order, at most `MAX_TEXTS`, each as often as its weight says but for rounding. Where that
+        would leave fewer than two labels, and so no pair, weights do not count.
+    """
+    n_draws = min(len(targets.weights), MAX_TEXTS)
+    ticks = np.arange(n_draws) + np.random.default_rng(seed).uniform(0.1, 0.9)
+    for weights in (targets.weights, np.ones(len(targets.weights))):
+        ends = np.cumsum(weights)
+        drawn: NDArray[np.intp] = np.searchsorted(ends, ticks / n_draws * ends[-1])
+        if len(np.unique(targets.columns[drawn])) > 1:
+            break
+    return drawn
+
+
+def _open_body(encoder: "OpenEncoder") -> Any:
+    """Open the encoder as the library wants it; word vectors, half the weights of a small encoder, are frozen."""
+    from sentence_transformers import SentenceTransformer
+
+    body = SentenceTransformer(str(encoder.folder), device="cpu", local_files_only=True)
+    body.max_seq_length = encoder.max_length
+    body[0].auto_model.embeddings.requires_grad_(False)
+    return body
+
+
+def _trainer(body: Any, scratch: str, tuning: Tuning, n_steps: int, seed: int) -> Any:
+    """Return a trainer of the encoder that writes nothing and reports progress as events."""
+    from setfit import SetFitModel, Trainer, TrainingArguments
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
+
+    class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            emit(Progressed("setfit", state.global_step, n_steps, "steps"))
+
+    arguments = TrainingArguments(
+        output_dir=scratch,
+        max_steps=n_steps,
+        batch_size=tuning.batch_size,
+        body_learning_rate=tuning.learning_rate,
+        seed=seed,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        show_progress_bar=False,
+    )
+    trainer = Trainer(SetFitModel(model_body=body), arguments, callbacks=[Progress()])
+    # Arguments of the trainer beneath, which SetFit's own do not reach.
+    trainer.st_trainer.args.dataloader_pin_memory = False
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.st_trainer.remove_callback(callback)
+    return trainer
+
+
+@contextlib.contextmanager
+def _restored_generators() -> Iterator[None]:
+    """Give back the global generators, all of which the library seeds, as they were."""
     import torch
 
-    module.transformer.embeddings.requires_grad_(False)
-    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=learning_rate)
-    warm_up = max(1, round(WARM_UP_RATIO * n_steps))
-
-    def rate(step: int) -> float:
-        return min((step + 1) / warm_up, (n_steps - step) / max(1, n_steps - warm_up), 1.0)
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-
-
-def _batches(targets: Targets, batch_size: int, n_steps: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Draw positions: a few labels at random, then for each a few of its texts, by weight."""
-    rng = np.random.default_rng(seed)
-    weights = np.maximum(targets.weights, 1e-9)
-    present = np.unique(targets.columns)
-    members = [np.flatnonzero(targets.columns == column) for column in present]
-    n_labels = min(len(present), max(2, batch_size // TEXTS_PER_LABEL))
-    per_label = max(2, batch_size // n_labels)
-    for _ in range(n_steps):
-        chosen = [members[index] for index in rng.choice(len(present), n_labels, replace=False)]
-        yield np.concatenate(
-            [
-                rng.choice(rows, min(per_label, len(rows)), replace=False, p=weights[rows] / weights[rows].sum())
-                for rows in chosen
-            ]
-        )
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is the library that draws from it
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _pair_loss(vectors: Any, probs: Any) -> Any:
-    """Return the squared error of all cosines, pairs of the same and of different labels counting half each."""
-    import torch
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the libraries say about loading and training, then restore their settings."""
+    from setfit import logging
 
-    cosines = vectors @ vectors.T
-    same = (probs @ probs.T).clamp(0, 1)
-    others = 1 - torch.eye(len(vectors))
-    together, apart = same * others, (1 - same) * others
-    near = (together * (1 - cosines) ** 2).sum() / together.sum().clamp(min=1e-6)
-    far = (apart * cosines**2).sum() / apart.sum().clamp(min=1e-6)
-    return (near + far) / 2
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with quiet_transformers():
+            yield
+    finally:
+        logging.set_verbosity(level)

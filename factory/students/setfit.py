@@ -39,11 +39,11 @@ class SetFitStudent:
     encoder: str = DEFAULT_ENCODER
     """Name, hub id or folder of the encoder to start from."""
     passes: Annotated[int, Field(ge=1, le=100)] = 10
-    """How often each text is seen, as far as `max_steps` allows."""
-    max_steps: Annotated[int, Field(ge=1, le=100_000)] = 150
+    """Pairs of texts made for each text, as far as `max_steps` allows."""
+    max_steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Most training steps; what bounds the time."""
     batch_size: Annotated[int, Field(ge=4, le=1024)] = 16
-    """Texts in a step; all their pairs are used."""
+    """Pairs of texts in a step."""
     learning_rate: Annotated[float, Field(gt=0, le=1e-2)] = 5e-5
     """Of AdamW at its peak, after warm-up."""
     strength: Annotated[float, Field(gt=0)] | None = None

@@ -178,8 +178,14 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
         One row a text; see `strategy.write_all`. The report lists the things by label.
     """
     proposals = things_prompts(params)
-    emit(Progressed(ATTRIBUTES.stage.name, 0, len(proposals), "calls", "asking what such texts mention"))
-    answers = ask(teacher, [one.request for one in proposals])
+    n_done = 0
+
+    def count(_position: int, _answer: Reply | Abstain) -> None:
+        nonlocal n_done
+        n_done += 1
+        emit(Progressed(ATTRIBUTES.stage.name, n_done, len(proposals), "calls", "asking what such texts mention"))
+
+    answers = ask(teacher, [one.request for one in proposals], on_reply=count)
     by_label: dict[str, list[Reply | Abstain]] = {}
     for one, answer in zip(proposals, answers, strict=True):
         by_label.setdefault(one.label, []).append(answer)
