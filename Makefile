@@ -1,4 +1,4 @@
-# Six words: install, demo, check, test, fix, bench. Everything runs in .venv, made from requirements.lock.
+# The words: install, demo, check, test, fix, bench, lock, clean. Everything runs in .venv, made from requirements.lock.
 PY := .venv/bin/python
 # No step may reach a model hub, and no dependency may report home.
 export HF_HUB_OFFLINE := 1

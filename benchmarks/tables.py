@@ -1,8 +1,8 @@
 """All tables of docs/benchmarks.md in one run.
 
-python -m benchmarks.tables --data FOLDER --outputs OUTPUTS > docs/benchmarks.md
+python -m benchmarks.tables --data FOLDER --outputs OUTPUTS > page.md
 
-The builds land in OUTPUTS; a second run reads them and measures only speed and start-up again.
+`make bench DATA=FOLDER` puts the page in its place. The builds land in OUTPUTS; a second run reads them and measures only speed and start-up again.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def _speed_line(ships: str, one: Measured) -> str:
     return f"| {one.name} | {ships} | {speed} |"
 
 
-def start_table(task: Path, outputs: Path) -> str:
+def start_table(task: Path, name: str, outputs: Path) -> str:
     """Time what a person waits for before anything happens."""
     python = sys.executable
     commands = {
@@ -65,17 +65,17 @@ def start_table(task: Path, outputs: Path) -> str:
         "`factory --help`": [python, "-m", "factory.cli", "--help"],
         "`factory check`": [python, "-m", "factory.cli", "check", str(task)],
         "`factory predict NAME TEXT`": [
-            python, "-m", "factory.cli", "predict", task.name, "some text", "--outputs", str(outputs),
+            python, "-m", "factory.cli", "predict", name, "some text", "--outputs", str(outputs),
         ],
         "`factory build`, everything cached": [
             python, "-m", "factory.cli", "build", str(task), "--out", str(outputs), "--quiet",
         ],
     }  # fmt: skip
     lines = ["| command | median s | of | peak memory of the process, MB |", "|---|---|---|---|"]
-    for name, command in commands.items():
-        n = 2 if "build" in name else N_STARTS
+    for what, command in commands.items():
+        n = 2 if "build" in what else N_STARTS
         seconds, memory_mb = zip(*(_run(command) for _ in range(n)), strict=True)
-        lines.append(f"| {name} | {statistics.median(seconds):.2f} | {n} | {max(memory_mb):,.0f} |")
+        lines.append(f"| {what} | {statistics.median(seconds):.2f} | {n} | {max(memory_mb):,.0f} |")
     return "\n".join(lines)
 
 
@@ -109,7 +109,10 @@ def main() -> None:
             outcomes.append((task, build(task, options.outputs)))
             lines.append(line_of(outcomes[-1][1], options.outputs))
         task, outcome = outcomes[0]
-        speed, starts = speed_table(outcome, options.outputs), start_table(task, options.outputs)
+        speed, starts = (
+            speed_table(outcome, options.outputs),
+            start_table(task, outcome["version"]["name"], options.outputs),
+        )
     resource_note = f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     print(
         PAGE.format(

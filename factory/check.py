@@ -78,8 +78,12 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
         A problem for each unknown name and each wrong parameter.
     """
     problems = []
+    names: set[str] = set()
     for path, plugin in plugins:
         where = source.existing((*path, "name"))
+        if plugin.name in names:
+            problems.append(source.problem(where, f"{plugin.name!r} is named twice: results are stored by name"))
+        names.add(plugin.name)
         if plugin.name not in table:
             message = f"{plugin.name!r} is {not_among(plugin.name, list(table))}"
             problems.append(source.problem(where, message))

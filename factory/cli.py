@@ -53,6 +53,13 @@ def main() -> None:
             raise
         typer.echo(f"error: {error.filename or 'the system'}: {error.strerror or error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        first_line = str(error).partition("\n")[0][:300]
+        typer.echo(f"error: {type(error).__name__}: {first_line}", err=True)
+        typer.echo("  hint: this was not foreseen; --debug shows where it happened", err=True)
+        sys.exit(1)
     except SystemExit as stop:
         if stop.code == STOPPED:
             typer.echo("\nstopped; nothing paid for is lost: run the same command again to go on", err=True)

@@ -21,6 +21,7 @@ from factory.events import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+STAGES_SHOWN = 14
 LINE_EVERY_S = 5.0
 """Plain output repeats a stage's progress at most this often."""
 
@@ -143,7 +144,8 @@ class LiveView:
         from rich.text import Text
 
         table = Table(box=None, padding=(0, 1), show_header=False)
-        for name, stage in self._state.stages.items():
+        # A build has more stages than a terminal has lines: what is finished scrolls away at the top.
+        for name, stage in [*self._state.stages.items()][-STAGES_SHOWN:]:
             done = stage.finished
             if done is None:
                 table.add_row(Spinner("dots"), Text(name, style="bold"), Text(stage.doing()), "")

@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Result)
 
 WRITTEN_TOKENS_PER_S = 24.0
 READ_TOKENS_PER_S = 90.0
-"""Of the embedded teacher on two cores with eight requests in flight; other teachers' speed is not known."""
+"""Of the embedded teacher on two cores; other teachers' speed is not known."""
 TYPICAL_TEXT_CHARS = 60
 LABEL_TOKENS = 6.0
 

@@ -161,7 +161,7 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
             share = {label: math.ceil(n / len(spec.synthesis.strategies)) for label, n in wanted.items()}
             written, verified = write(task, plugin, share, round_, teacher, run)
             parts[f"{plugin.name}-{round_}"] = verified
-            steps += [written, verified]
+            steps += [written] if verified is written else [written, verified]
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
         rows = curate(task, rows, files, str(round_), run)
         known = run.peek(rows)
@@ -207,7 +207,7 @@ def require_two_labels(rows: Artifact[Rows], steps: Sequence[Artifact[Rows]], ru
     if ended_early(steps, run):
         why, hint = f"{why}; the budget was used up", "raise teacher.budget; what was paid for is kept"
     else:
-        hint = "look at outputs/<task>/*/rejected.parquet; another model or clearer label descriptions may help"
+        hint = "look at rejected.parquet in the folders of these stages; another model or clearer label descriptions may help"
     n_labels = len(set(known.kept["label"]))
     left = f"the teacher's texts leave {len(known.kept)} training rows for {n_labels} labels, and two labels are needed"
     raise TeacherError(f"{left}; rejected: {why}", hint=hint)
@@ -323,7 +323,7 @@ def judge(
     teacher: Teacher,
     run: Runner,
 ) -> Artifact[Evaluation]:
-    """Compare the exported student with the teacher and the baselines on gold rows, read here for the first time.
+    """Compare the exported student with the teacher and the baselines on gold rows; only here are their labels read.
 
     Args:
         task: The task.

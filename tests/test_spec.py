@@ -287,7 +287,8 @@ def test_the_schema_explains_its_fields() -> None:
     ],
 )
 def test_schema_and_loader_agree(folder: Path, extra: dict[str, object], is_valid: bool) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    import jsonschema
+
     data = {"name": "a", "kind": "text-classification", "description": "b", "labels": ["x", {"name": "y"}], **extra}
     assert jsonschema.Draft202012Validator(spec_schema()).is_valid(data) == is_valid
     try:
@@ -300,7 +301,8 @@ def test_schema_and_loader_agree(folder: Path, extra: dict[str, object], is_vali
 
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("tasks/*/spec.yaml")), ids=lambda path: path.parent.name)
 def test_shipped_specs_are_valid_for_the_factory_and_for_editors(path: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    import jsonschema
+
     assert load_spec(path.parent).name == path.parent.name
     assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=../../docs/spec.schema.json\n")
     jsonschema.Draft202012Validator(spec_schema()).validate(read_source(path).data)

@@ -433,7 +433,7 @@ def test_where_only_objects_are_taken_an_answer_is_wrapped_and_unwrapped_with_it
     answer = decode(completion_of(written), payload)
     assert isinstance(answer, Reply)
     assert answer.text == '"ab"'
-    assert [token.token for token in answer.logprobs] == ['"', "ab", '"}']
+    assert [token.token for token in answer.logprobs] == ['"', "ab", '"']
     assert label_distribution(answer.logprobs, ["ab", "cd"]) is not None
 
 

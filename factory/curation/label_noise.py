@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.records import Predictions, Rejection, Rows, split
+from factory.records import Origin, Predictions, Rejection, Rows, split
 from factory.spec import Model
 from factory.store import Stage
 
@@ -52,8 +52,11 @@ def reject_noise(params: LabelNoiseParams, *, rows: Rows, oof: Predictions) -> R
     allowed = int(params.max_rejected_ratio * len(given))
     left = Counter(given.tolist())
     rejections: dict[int, Rejection] = {}
+    origins = rows.kept["origin"][:]
     for position in sorted(suspects, key=lambda position: (own[position], position)):
         label = int(given[position])
+        if origins[position] == Origin.GOLD:
+            continue  # people labelled it, and they are asked less often than the teacher is wrong
         if len(rejections) < allowed and left[label] > params.min_per_label:
             rejections[position] = Rejection("label-noise", round(float(own[position]), 6))
             left[label] -= 1

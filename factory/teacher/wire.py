@@ -126,22 +126,26 @@ def _unwrap(reply: Reply) -> Reply:
     if start is None:
         return reply
     text = reply.text[start.end() :].rstrip().removesuffix("}").rstrip()
+    first, last = start.end(), start.end() + len(text)
     position = 0
     tokens = []
     for token in reply.logprobs:
-        # A token may reach over the border, such as ` "` before the answer's first letter: what is before is cut off.
-        inside = token.token[max(0, start.end() - position) :]
+        # A token may reach over a border, such as ` "` before the answer's first letter or `"}` after its last.
+        n_before, n_after = max(0, first - position), max(0, position + len(token.token) - last)
+        if n_before + n_after < len(token.token):
+            tokens.append(_cut(token, n_before, n_after))
         position += len(token.token)
-        if inside and position > start.end():
-            tokens.append(token if inside == token.token else _cut(token, len(inside)))
     return replace(reply, text=text, logprobs=tuple(tokens))
 
 
-def _cut(token: TokenLogprob, n: int) -> TokenLogprob:
-    """Keep the last `n` characters of a token, and of the alternatives that begin as it does."""
-    head, tail = token.token[:-n], token.token[-n:]
-    top = tuple((name.removeprefix(head), logprob) for name, logprob in token.top if name.startswith(head))
-    return TokenLogprob(tail, token.logprob, top)
+def _cut(token: TokenLogprob, n_before: int, n_after: int) -> TokenLogprob:
+    """Cut characters off both ends of a token, and of the alternatives that begin as it does."""
+    if not n_before and not n_after:
+        return token
+    head, tail = token.token[:n_before], token.token[len(token.token) - n_after :]
+    inside = token.token[n_before : len(token.token) - n_after]
+    top = {name.removeprefix(head).removesuffix(tail): logprob for name, logprob in token.top if name.startswith(head)}
+    return TokenLogprob(inside, token.logprob, tuple(top.items()))
 
 
 def _decode(raw: Mapping[str, Any], *, from_cache: bool) -> Reply | Abstain:
