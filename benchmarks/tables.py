@@ -2,7 +2,8 @@
 
 python -m benchmarks.tables --data FOLDER --outputs OUTPUTS > page.md
 
-`make bench DATA=FOLDER` puts the page in its place. The builds land in OUTPUTS; a second run reads them and measures only speed and start-up again.
+`make bench DATA=FOLDER` puts the page in its place. Builds land in OUTPUTS; a second run reads them and measures only
+speed and start-up again.
 """
 
 import argparse

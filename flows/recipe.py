@@ -207,7 +207,7 @@ def require_two_labels(rows: Artifact[Rows], steps: Sequence[Artifact[Rows]], ru
     if ended_early(steps, run):
         why, hint = f"{why}; the budget was used up", "raise teacher.budget; what was paid for is kept"
     else:
-        hint = "look at rejected.parquet in the folders of these stages; another model or clearer label descriptions may help"
+        hint = "see rejected.parquet in the folders of these stages; another model or clearer descriptions may help"
     n_labels = len(set(known.kept["label"]))
     left = f"the teacher's texts leave {len(known.kept)} training rows for {n_labels} labels, and two labels are needed"
     raise TeacherError(f"{left}; rejected: {why}", hint=hint)
