@@ -235,6 +235,11 @@ def speak(script: Path) -> Behaviour:
     return answer
 
 
+def _hear_ctrl_c() -> None:
+    # A test run in the background of a script ignores Ctrl-C, and hands that down to every process it starts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Site:
     """A task whose teacher is a loopback server, and where it is built."""
@@ -250,7 +255,13 @@ class Site:
         # A new session, so that whoever is left over can be found by its process group.
         command = [sys.executable, "-m", "factory.cli", "build", str(self.folder), "--out", str(self.outputs)]
         return subprocess.Popen(
-            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
 
     def start_and_hang_at(self, n_answered: int) -> "subprocess.Popen[str]":
