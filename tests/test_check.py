@@ -146,6 +146,8 @@ def test_plugin_names_and_parameters_are_checked_with_line_and_nearest_name(fold
         "spec.yaml:12: students[1].params.ngrams: expected at most 2 entries, got 3",
         "spec.yaml:13: students[2].params.threshold: expected a number of at most 1.0, got 2",
         "spec.yaml:14: students[3].params.rounds: unknown key, not one of threshold",
+        "spec.yaml:15: students[4].name: 'boosted' is named twice: results are stored by name",
+        "spec.yaml:16: students[5].name: 'boosted' is named twice: results are stored by name",
         "spec.yaml:16: students[5].params.rounds: expected a whole number, got true",
     ]
 

@@ -161,9 +161,9 @@ def test_hostile_words_reach_the_teacher_as_they_are(strategy: Strategy) -> None
 
 
 def test_hostile_things_reach_the_teacher_as_they_are() -> None:
-    teacher = ScriptedTeacher(lambda request: "{{ 7*7 }} {% raw %}")
+    teacher = ScriptedTeacher(lambda request: "{{ 7*7 }} {%raw%}")
     ATTRIBUTES.stage.run(asking(ATTRIBUTES, wanted=(4, 0, 0)), teacher=teacher)
-    assert "{{ 7*7 }} {% raw %}" in teacher.history[-1].messages[-1].content
+    assert "{{ 7*7 }} {%raw%}" in teacher.history[-1].messages[-1].content
 
 
 def test_a_prompt_that_misses_a_variable_is_an_error(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_progress_is_told_call_by_call(strategy: Strategy) -> None:
     heard: list[Event] = []
     with listening(heard.append):
         run(strategy, asking(strategy))
-    told = [event for event in heard if isinstance(event, Progressed) and event.done]
+    told = [event for event in heard if isinstance(event, Progressed) and event.note.endswith(" texts")]
     assert [(event.stage, event.done, event.total) for event in told] == [
         (strategy.stage.name, n, 6) for n in range(1, 7)
     ]
