@@ -1,0 +1,40 @@
+"""Documents that cannot lie: links lead somewhere, commands exist, examples are valid."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from factory.cli import app
+from factory.spec import load_spec
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tasks/*/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_that_is_shown_exists(page: Path) -> None:
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    shown = re.findall(r"(?:^|`|\.venv/bin/)factory +([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert set(shown) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_that_is_shown_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    shown = re.findall(r"(?:^ *|`)make +([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert set(shown) <= targets
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/how-to/add-a-task.md"], ids=lambda page: page.name)
+def test_the_spec_that_is_shown_is_valid(page: Path, tmp_path: Path) -> None:
+    block = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)[0]
+    (tmp_path / "spec.yaml").write_text(block, encoding="utf-8")
+    assert load_spec(tmp_path).name == yaml.safe_load(block)["name"]
