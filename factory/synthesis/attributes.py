@@ -40,13 +40,12 @@ class AttributesOptions(LabelsOptions):
     """Specific things the teacher is asked to name for each label and kind of thing."""
     things_per_call: Annotated[int, Field(ge=1, le=20)] = 8
     styles: Phrases = (
-        "direct, without filler words",
+        "a direct request or command",
         "a question",
+        "a fragment, not a full sentence",
         "casual, as to a friend",
-        "polite",
+        "polite, starting with I",
         "in a hurry",
-        "a statement",
-        "unusual wording",
     )
     """A spec whose texts are not spoken or typed to somebody, such as news, should bring its own."""
     lengths: Phrases = ("only a few words", "one short sentence", "one sentence with two or three details")
