@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -72,24 +71,18 @@ def start_table(task: Path, name: str, outputs: Path) -> str:
             python, "-m", "factory.cli", "build", str(task), "--out", str(outputs), "--quiet",
         ],
     }  # fmt: skip
-    lines = ["| command | median s | of | peak memory of the process, MB |", "|---|---|---|---|"]
+    lines = ["| command | median s | of |", "|---|---|---|"]
     for what, command in commands.items():
         n = 2 if "build" in what else N_STARTS
-        seconds, memory_mb = zip(*(_run(command) for _ in range(n)), strict=True)
-        lines.append(f"| {what} | {statistics.median(seconds):.2f} | {n} | {max(memory_mb):,.0f} |")
+        lines.append(f"| {what} | {statistics.median([_run(command) for _ in range(n)]):.2f} | {n} |")
     return "\n".join(lines)
 
 
-def _run(command: list[str]) -> tuple[float, float]:
-    """Return wall seconds and peak memory in MB of a process, its children apart."""
+def _run(command: list[str]) -> float:
+    """Return the wall seconds of a process."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    scale = 1e6 if sys.platform == "darwin" else 1e3
-    return time.perf_counter() - started, usage.ru_maxrss / scale
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -114,14 +107,12 @@ def main() -> None:
             speed_table(outcome, options.outputs),
             start_table(task, outcome["version"]["name"], options.outputs),
         )
-    resource_note = f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    where_measured = f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     print(
         PAGE.format(
-            where=resource_note, quality=markdown(lines), speed=speed, starts=starts, name=outcome["version"]["name"]
+            where=where_measured, quality=markdown(lines), speed=speed, starts=starts, name=outcome["version"]["name"]
         )
     )
-    own_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
-    print(f"Largest process of this run, the llama.cpp child and the builds included: {own_mb:,.0f} MB.")
 
 
 PAGE = """# Benchmarks
