@@ -49,6 +49,12 @@ def test_a_label_cut_into_other_tokens_still_counts() -> None:
     assert probs[2] == pytest.approx(0.4, abs=1e-5)
 
 
+def test_what_came_before_the_label_does_not_count() -> None:
+    fence = [token("```", 0.9, P=0.1), token("json", 1.0), token("\n", 1.0)]
+    path = [token('"', 1.0), token("Play", 0.5, Weather=0.5), token("Music", 1.0), token('"', 1.0), token("\n```", 1.0)]
+    assert label_distribution([*fence, *path], NAMES) == label_distribution(path, NAMES)
+
+
 def test_without_log_probabilities_there_is_no_distribution() -> None:
     assert label_distribution((), NAMES) is None
     assert label_distribution([token('"', 1.0)], NAMES) is None
@@ -85,7 +91,7 @@ def test_all_requests_share_their_beginning_and_the_text_is_only_data() -> None:
     requests = label_requests(PARAMS, ["{{ 7 * 7 }} {% raw %}", "b"])
     assert requests[0].messages[0] == requests[1].messages[0]
     assert "{{ 7 * 7 }} {% raw %}" in requests[0].messages[1].content
-    assert "- PlayVideo: play video" in requests[0].messages[0].content
+    assert '"PlayVideo" means play video.' in requests[0].messages[0].content
 
 
 def rows(*pairs: tuple[str, str]) -> Rows:
@@ -94,7 +100,7 @@ def rows(*pairs: tuple[str, str]) -> Rows:
 
 def teacher_that_says(answers: dict[str, str | Abstain]) -> ScriptedTeacher:
     def answer(request: Request) -> str | Abstain:
-        text = request.messages[-1].content.removeprefix("Text: ").removesuffix("\nLabel:")
+        text = request.messages[-1].content.removeprefix('Text: "').removesuffix('"\nLabel in double quotes:')
         said = answers[text]
         return said if isinstance(said, Abstain) else json.dumps(said)
 
@@ -134,13 +140,15 @@ def test_a_budget_that_ends_leaves_an_incomplete_result() -> None:
     assert (len(result.kept), result.report["stopped"]) == (1, "budget")
 
 
-def test_the_prompt_of_the_annotate_stage_is_what_version_1_says() -> None:
+def test_the_prompt_of_the_annotate_stage_is_what_version_2_says() -> None:
     request = label_requests(PARAMS, ["play some jazz"])[0]
-    assert ANNOTATE.version == 1
+    assert ANNOTATE.version == 2
     assert [message.content for message in request.messages] == [
-        "What a person asks.\nChoose the one label that fits the text.\n\nLabels:\n"
-        "- PlayMusic: play music\n- PlayVideo: play video\n- Weather: weather",
-        "Text: play some jazz\nLabel:",
+        "You sort texts by what they are about. What a person asks.\n"
+        'Labels: "PlayMusic", "PlayVideo", "Weather".\n'
+        '"PlayMusic" means play music.\n"PlayVideo" means play video.\n"Weather" means weather.\n'
+        "Answer with one label in double quotes, nothing else.",
+        'Text: "play some jazz"\nLabel in double quotes:',
     ]
 
 

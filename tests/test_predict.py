@@ -74,7 +74,7 @@ def test_n_grams_are_those_of_scikit_learn_for_any_text(texts: list[str]) -> Non
 def test_n_gram_weights_are_those_of_scikit_learn(artifact: Path) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    rows = Predictor(artifact)._featurise.rows(list(ROWS["text"]))
+    rows = Predictor(artifact)._featurisers[0].rows(list(ROWS["text"]))
     n_words = len(STUDENT.terms_["word"])
     for block, bounds, start in (("word", (1, 2), 0), ("char_wb", (2, 5), n_words)):
         vectorizer = TfidfVectorizer(analyzer=block, ngram_range=bounds, sublinear_tf=True)
@@ -137,6 +137,14 @@ def test_a_damaged_artifact_is_refused(tmp_path: Path, file: str, match: str) ->
     (write_artifact(tmp_path) / file).write_bytes(b"{")
     with pytest.raises(ArtifactError, match=match):
         Predictor(tmp_path)
+
+
+def test_inputs_of_an_unknown_kind_are_refused_wherever_they_stand(tmp_path: Path) -> None:
+    pictures = {"kind": "pictures"}
+    for inputs in (pictures, {"kind": "both", "parts": [STUDENT.to_onnx(tmp_path), pictures]}):
+        write_artifact(tmp_path, inputs=inputs)
+        with pytest.raises(ArtifactError, match="expected inputs of kind tokens or ngrams, got 'pictures'"):
+            Predictor(tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def case(request: pytest.FixtureRequest, tiny_encoder: Path) -> Case:
         "tfidf-linear": {},
         "static-embedding": {"encoder": str(tiny_encoder), "n_dimensions": 16},
         "sentence-linear": {"encoder": str(tiny_encoder)},
+        "blend": {"encoder": str(tiny_encoder)},
         "setfit": {"encoder": str(tiny_encoder), "max_steps": 30, "learning_rate": 1e-3},
     }
     return Case(request.param, small[request.param])
@@ -140,8 +141,11 @@ def test_a_saved_student_holds_no_pickle(fitted: Student, tmp_path: Path) -> Non
             assert path.suffix in {".json", ".npz", ".safetensors", ".onnx"}
             # Protocols 2 to 5 begin with PROTO and the number; an npz with objects names the dtype `O`.
             assert path.read_bytes()[:2] not in {bytes([0x80, number]) for number in range(2, 6)}
-    with np.load(tmp_path / "head.npz", allow_pickle=False) as arrays:
-        assert set(arrays) == {"weights", "bias"}
+    heads = list(tmp_path.rglob("head.npz"))
+    assert heads
+    for head in heads:
+        with np.load(head, allow_pickle=False) as arrays:
+            assert set(arrays) == {"weights", "bias"}
 
 
 def test_an_unknown_hyperparameter_is_refused_by_name(case: Case) -> None:
@@ -150,8 +154,9 @@ def test_an_unknown_hyperparameter_is_refused_by_name(case: Case) -> None:
 
 
 def test_a_hyperparameter_out_of_range_is_refused(case: Case) -> None:
-    with pytest.raises(ValidationError, match="strength"):
-        make_student(case.name, {**case.params, "strength": 0})
+    name = "encoder_share" if case.name == "blend" else "strength"
+    with pytest.raises(ValidationError, match=name):
+        make_student(case.name, {**case.params, name: 0})
 
 
 def test_an_unknown_student_is_refused_with_the_nearest_name() -> None:
@@ -165,8 +170,8 @@ def test_a_label_without_rows_keeps_its_column(case: Case) -> None:
     probs = student.predict_proba(toy_rows(names=("music", "booking")))
     assert probs.shape[1] == 3
     assert (probs[:, 1] > 0).all()
-    # Sentence-linear knows the label by its description, the others do not know it at all.
-    assert (probs[:, 1] < (0.5 if case.name == "sentence-linear" else 1e-4)).all()
+    # An encoder knows the label by its description, n-grams and fine-tuned heads do not know it at all.
+    assert (probs[:, 1] < (0.5 if case.name in ("sentence-linear", "blend") else 1e-4)).all()
 
 
 @pytest.mark.parametrize("names", [("music",), ()])

@@ -1,7 +1,8 @@
 """The teacher labels texts: names with descriptions in the prompt, an `enum` schema around the answer.
 
-How the teacher is asked decides everything: the same model on the same AG News rows was right on 43% when it answered
-with a letter and on 88% when it answered with the name of the label.
+How the teacher is asked decides everything. The prompt must ask for exactly what the schema then forces: one that ended in
+`Label:` made the embedded model want a bare name where the schema put a quotation mark, and it was right on 0.42 of 100
+AG News rows; asked for the label in double quotes, on 0.70 (docs/log.md).
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from factory.events import Progressed, emit
-from factory.labelling.distribution import label_distribution
+from factory.labelling.distribution import label_distribution, written
 from factory.prompts import render
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
@@ -20,8 +21,8 @@ from factory.store import Stage
 from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 
 PROMPTS = Path(__file__).parent / "prompts"
-SYSTEM = PROMPTS / "label_system.v1.jinja"
-USER = PROMPTS / "label_user.v1.jinja"
+SYSTEM = PROMPTS / "label_system.v2.jinja"
+USER = PROMPTS / "label_user.v2.jinja"
 TOP_LOGPROBS = 20
 """The most that OpenAI's own API reports."""
 
@@ -72,7 +73,8 @@ def annotate_texts(
 
 def label_requests(params: AnnotateParams, texts: Sequence[str]) -> list[Request]:
     """Write the labelling prompt of each text; all share the system message, so a server computes it once."""
-    system = Message("system", render(SYSTEM, description=params.description, labels=params.labels))
+    labels = [{"quoted": written(label.name), "phrase": label.phrase} for label in params.labels]
+    system = Message("system", render(SYSTEM, description=params.description, labels=labels))
     schema = {"type": "string", "enum": [label.name for label in params.labels]}
     return [
         Request(
@@ -138,4 +140,4 @@ def end_early(rows: Rows) -> Rows:
     return Rows(rows.kept, rows.rejected, {**rows.report, "stopped": "budget"}, is_complete=False)
 
 
-ANNOTATE: Stage[Rows] = Stage("annotate", 1, AnnotateParams, annotate, Rows, files=(SYSTEM, USER))
+ANNOTATE: Stage[Rows] = Stage("annotate", 2, AnnotateParams, annotate, Rows, files=(SYSTEM, USER))

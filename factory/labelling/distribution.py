@@ -9,11 +9,18 @@ asked to tell them apart.
 import json
 import math
 from collections.abc import Sequence
+from itertools import dropwhile
 
 from factory.teacher import TokenLogprob
 
 UNSEEN = 1e-6
 """Mass of a label that no reported alternative leads to, before normalisation."""
+QUOTE = '"'
+
+
+def written(label: str) -> str:
+    """Return the text of a label in a reply: JSON, letters as they are."""
+    return json.dumps(label, ensure_ascii=False)
 
 
 def label_distribution(logprobs: Sequence[TokenLogprob], labels: Sequence[str]) -> tuple[float, ...] | None:
@@ -26,12 +33,13 @@ def label_distribution(logprobs: Sequence[TokenLogprob], labels: Sequence[str]) 
     Returns:
         Probabilities in the order of `labels`, sum 1; None when there is nothing to compute them from.
     """
-    written = {label: json.dumps(label, ensure_ascii=False) for label in labels}
+    spelled = {label: written(label) for label in labels}
     mass = dict.fromkeys(labels, 0.0)
     alive, share, position = list(labels), 1.0, 0
-    for token in logprobs:
-        chosen = [label for label in alive if written[label].startswith(token.token, position)]
-        gained = _share_out(_alternatives(token), {label: written[label][position:] for label in alive})
+    # A server may strip what came before the answer, such as a code fence, from the text but not from the tokens.
+    for token in dropwhile(lambda token: not token.token.startswith(QUOTE), logprobs):
+        chosen = [label for label in alive if spelled[label].startswith(token.token, position)]
+        gained = _share_out(_alternatives(token), {label: spelled[label][position:] for label in alive})
         total = math.fsum(gained.values())
         if not chosen or total <= 0:
             break

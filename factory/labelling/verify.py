@@ -125,4 +125,4 @@ def _weighted(probs: Sequence[float], factors: NDArray[np.float64], names: Seque
     return Annotation(label=names[int(weighted.argmax())], probs=tuple(weighted.tolist()))
 
 
-VERIFY: Stage[Rows] = Stage("verify", 1, VerifyParams, verify, Rows, files=(SYSTEM, USER))
+VERIFY: Stage[Rows] = Stage("verify", 2, VerifyParams, verify, Rows, files=(SYSTEM, USER))

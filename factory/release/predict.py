@@ -53,19 +53,23 @@ class Predictor:
         self.labels: tuple[str, ...] = tuple(self.config["labels"])
         self._temperature = float(self.config.get("calibration_temperature", 1.0))
         inputs = self.config["inputs"]
-        if inputs["kind"] not in ("tokens", "ngrams"):
-            raise ArtifactError(f"{self.folder}: expected inputs of kind tokens or ngrams, got {inputs['kind']!r}")
-        self._featurise = (_Tokens if inputs["kind"] == "tokens" else _NGrams)(self.folder, inputs)
+        self._featurisers = [
+            self._featuriser(part) for part in (inputs["parts"] if inputs["kind"] == "both" else [inputs])
+        ]
         self._session = _open_session(self.folder / "model.onnx")
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return calibrated probabilities, shape (n_texts, n_labels), rows sum to 1, columns as in `labels`."""
         probs = np.zeros((len(texts), len(self.labels)))
         for start in range(0, len(texts), CHUNK_TEXTS):
-            rows = self._featurise.rows(texts[start : start + CHUNK_TEXTS])
-            for batch in _batches([len(row[0]) for row in rows]):
-                cells = _pad([rows[position] for position in batch], self._featurise.value_type)
-                (logits,) = self._session.run(["logits"], dict(zip(self._featurise.names, cells, strict=True)))
+            rows = [featurise.rows(texts[start : start + CHUNK_TEXTS]) for featurise in self._featurisers]
+            # Of two kinds of inputs, the first are tokens, and the encoder that reads them takes nearly all the time.
+            for batch in _batches([len(row[0]) for row in rows[0]]):
+                feeds: dict[str, NDArray[Any]] = {}
+                for featurise, its_rows in zip(self._featurisers, rows, strict=True):
+                    cells = _pad([its_rows[position] for position in batch], featurise.value_type)
+                    feeds.update(zip(featurise.names, cells, strict=True))
+                (logits,) = self._session.run(["logits"], feeds)
                 probs[start + batch] = _softmax(logits.astype(np.float64) / self._temperature)
         return probs
 
@@ -79,6 +83,11 @@ class Predictor:
                 {"label": self.labels[best], "probability": float(row[best]), "probabilities": probabilities}
             )
         return answers
+
+    def _featuriser(self, inputs: dict[str, Any]) -> "_Tokens | _NGrams":
+        if inputs["kind"] not in ("tokens", "ngrams"):
+            raise ArtifactError(f"{self.folder}: expected inputs of kind tokens or ngrams, got {inputs['kind']!r}")
+        return (_Tokens if inputs["kind"] == "tokens" else _NGrams)(self.folder, inputs)
 
 
 class _Tokens:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from factory.errors import FactoryError
 from factory.spec import Label
+from factory.students.blend import Blend
 from factory.students.sentence_linear import SentenceLinear
 from factory.students.setfit import SetFitStudent
 from factory.students.static_embedding import StaticEmbedding
@@ -72,6 +73,7 @@ STUDENTS: dict[str, type[Student]] = {
     "tfidf-linear": TfidfLinear,
     "static-embedding": StaticEmbedding,
     "sentence-linear": SentenceLinear,
+    "blend": Blend,
     "setfit": SetFitStudent,
 }
 

@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from factory.students.linear import LinearHead
 if TYPE_CHECKING:
     from factory.encoders import OpenEncoder
 
+MODEL = "model.onnx"
 OPSET = 17
 IR_VERSION = 8
 """The oldest file format that holds the opset, for older runtimes."""
@@ -95,7 +97,7 @@ def write_encoder(encoder: "OpenEncoder", head: LinearHead, folder: Path) -> dic
         torch.onnx.export(
             Classifier().eval(),
             sample,
-            str(folder / "model.onnx"),
+            str(folder / MODEL),
             input_names=names,
             output_names=["logits"],
             dynamic_axes={name: {0: "n", 1: "length"} for name in names} | {"logits": {0: "n"}},
@@ -104,6 +106,32 @@ def write_encoder(encoder: "OpenEncoder", head: LinearHead, folder: Path) -> dic
         )
     shutil.copyfile(encoder.folder / "tokenizer.json", folder / "tokenizer.json")
     return token_inputs(encoder.max_length, add_special_tokens=True)
+
+
+def write_sum(parts: Mapping[Path, float], path: Path) -> None:
+    """Write the graph that adds the logits of others, each times its factor.
+
+    Inputs: those of all parts, whose names must differ.
+    """
+    import onnx
+    from onnx import TensorProto, compose, helper
+
+    graph = helper.make_graph([], "student", [], [])
+    addends = []
+    for position, (part, factor) in enumerate(parts.items()):
+        prefixed = compose.add_prefix(onnx.load(part), f"part{position}_", rename_inputs=False).graph
+        for own, theirs in ((graph.node, prefixed.node), (graph.initializer, prefixed.initializer)):
+            own.extend(theirs)
+        graph.input.extend(prefixed.input)
+        (logits,) = prefixed.output
+        scale = helper.make_tensor(f"part{position}_factor", TensorProto.FLOAT, [1], [factor])
+        graph.initializer.append(scale)
+        graph.node.append(helper.make_node("Mul", [logits.name, scale.name], [f"{logits.name}_scaled"]))
+        addends.append(f"{logits.name}_scaled")
+    graph.node.append(helper.make_node("Sum", addends, ["logits"]))
+    n_labels = logits.type.tensor_type.shape.dim[1].dim_value
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", n_labels]))
+    _save(graph, path)
 
 
 def token_inputs(max_length: int, *, add_special_tokens: bool) -> dict[str, Any]:
@@ -117,7 +145,6 @@ def token_inputs(max_length: int, *, add_special_tokens: bool) -> dict[str, Any]
 
 
 def _write(nodes: list[Any], inputs: list[Any], constants: dict[str, NDArray[Any]], path: Path) -> None:
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     n_labels = len(constants["bias"])
@@ -128,6 +155,13 @@ def _write(nodes: list[Any], inputs: list[Any], constants: dict[str, NDArray[Any
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", n_labels])],
         [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
     )
+    _save(graph, path)
+
+
+def _save(graph: Any, path: Path) -> None:
+    import onnx
+    from onnx import helper
+
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     model.producer_name = "task-model-factory"
     onnx.checker.check_model(model)

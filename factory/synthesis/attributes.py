@@ -28,7 +28,7 @@ SYSTEM, TASK, THINGS, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system
 DEMONSTRATION = PROMPTS / "demonstration.v1.yaml"
 TOKENS_PER_THING = 6
 TOKENS_PER_TEXT = 20
-MAX_WORDS_PER_THING = 4
+MAX_WORDS_PER_THING = 5
 
 Phrases = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -120,12 +120,18 @@ def things_prompts(params: WriteParams) -> list[Asked]:
 
 
 def things_of(label: Label, answers: Sequence[Reply | Abstain]) -> tuple[str, ...]:
-    """Read the things of one label; when the teacher named none, the label's own phrase has to do."""
+    """Read the things of one label; when the teacher named none, the label's own phrase has to do.
+
+    Things of the demonstration are left out: a weak teacher copies some of them.
+    """
+    shown = {thing.lower() for things in _demonstration().things.values() for thing in things}
     lines = [
         line for answer in answers if isinstance(answer, Reply) for line in texts_in(answer) if not is_refusal(line)
     ]
     things = [thing.strip(" .;:") for line in lines for thing in line.split(",")]
-    usable = [thing for thing in things if thing and len(thing.split()) <= MAX_WORDS_PER_THING]
+    usable = [
+        thing for thing in things if thing and thing.lower() not in shown and len(thing.split()) <= MAX_WORDS_PER_THING
+    ]
     return tuple(dict.fromkeys(usable)) or (label.phrase,)
 
 
