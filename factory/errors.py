@@ -8,8 +8,7 @@
     ├── ArtifactError
     │   ├── ArtifactMissing      a file or a folder that should exist does not            exit 1
     │   └── ArtifactCorrupt      a file is not what its manifest or checksum says         exit 1
-    ├── NotFitted                a student was asked before `fit`                         exit 1
-    └── GateFailed               the candidate missed a bound of the spec's gate          exit 1
+    └── NotFitted                a student was asked before `fit`                         exit 1
 
 `retryable` is read by the flows, `hint` by the person: it is printed under the message.
 """
@@ -87,7 +86,3 @@ class ArtifactCorrupt(ArtifactError):
 
 class NotFitted(FactoryError):
     """A student was asked to predict, save or export before `fit`."""
-
-
-class GateFailed(FactoryError):
-    """The candidate missed a bound of the spec's gate."""

@@ -219,6 +219,7 @@ class Spec(Model):
     labelling: LabellingSpec = LabellingSpec()
     curation: tuple[Plugin, ...] = (Plugin(name="dedup"), Plugin(name="leakage"), Plugin(name="label-noise"))
     students: Annotated[tuple[Plugin, ...], Field(min_length=1)] = (
+        Plugin(name="blend"),
         Plugin(name="sentence-linear"),
         Plugin(name="static-embedding"),
         Plugin(name="tfidf-linear"),

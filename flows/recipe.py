@@ -55,7 +55,9 @@ NOISE_STUDENT = Plugin(name="sentence-linear")
 """The cheap student whose out-of-fold opinion the label-noise filter asks."""
 CEILING = "ceiling"
 EXPECTED_ACCEPTED_RATIO = 0.8
-"""Share of written rows that survive, until the first round has measured it."""
+"""Share of written rows that survive, until the first round has measured it label by label."""
+LEAST_ACCEPTED_RATIO = 0.2
+"""A label whose texts nearly all fail is asked for at most five times what is missing."""
 
 
 class Runner(Protocol):
@@ -154,9 +156,11 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     if "pool" in files and spec.labelling.label_pool:
         parts["pool"] = label_sample(task, files["pool"], spec.labelling.label_pool, "pool", teacher, run)
     missing = dict.fromkeys(spec.label_names, spec.synthesis.per_label)
-    accepted_ratio = EXPECTED_ACCEPTED_RATIO
+    accepted_ratio = dict.fromkeys(spec.label_names, EXPECTED_ACCEPTED_RATIO)
+    asked: Counter[str] = Counter()
     for round_ in range(1, spec.synthesis.max_rounds + 1):
-        wanted = {label: math.ceil(n / accepted_ratio) for label, n in missing.items()}
+        wanted = {label: math.ceil(n / accepted_ratio[label]) for label, n in missing.items()}
+        asked.update(wanted)
         for plugin in spec.synthesis.strategies:
             share = {label: math.ceil(n / len(spec.synthesis.strategies)) for label, n in wanted.items()}
             written, verified = write(task, plugin, share, round_, teacher, run)
@@ -171,7 +175,9 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         missing = {label: max(0, spec.synthesis.per_label - counts[label]) for label in spec.label_names}
         if not any(missing.values()) or ended_early(steps, run):
             break
-        accepted_ratio = max(0.2, sum(counts.values()) / (sum(counts.values()) + sum(missing.values())))
+        accepted_ratio = {
+            label: min(1.0, max(LEAST_ACCEPTED_RATIO, counts[label] / max(1, asked[label]))) for label in spec.label_names
+        }
     if "seeds" in files:
         # Last, because the leakage filter protects them and would take each for a copy of itself.
         rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, "seeds": files["seeds"]})

@@ -17,6 +17,7 @@ from factory.spec import Budget, Label
 from factory.store import key_of
 from factory.synthesis import STRATEGIES
 from factory.synthesis.attributes import ATTRIBUTES, things_of
+from factory.synthesis.genre import GENRE_FILES, GenreName, genre_of
 from factory.synthesis.labels import LABELS
 from factory.synthesis.strategy import MAX_CHARS, Strategy, WriteParams, rows_from
 from factory.teacher.budget import Spending
@@ -26,6 +27,7 @@ from factory.teacher.scripted import ScriptedTeacher
 from tests.golden_file import check_golden, in_words
 
 SPEECH = (Label(name="music", description="play a song"), Label(name="weather"), Label(name="table"))
+UTTERANCE = genre_of("utterance")
 EACH = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
 HOSTILE = "{{ 7*7 }} {% raw %}\n{# no #}\x07 <b>&amp;</b> ${HOME} %s {0} \u202e“"
 
@@ -284,13 +286,34 @@ def test_each_reply_becomes_rows_or_rejections(
     "answer", ["", "I'm sorry, I cannot help with that.", "many words that no thing would ever have"]
 )
 def test_without_things_the_label_itself_has_to_do(answer: str) -> None:
-    assert things_of(SPEECH[1], [Reply(answer, "stop", 1, 1)]) == ("weather",)
-    assert things_of(SPEECH[0], [Abstain("refusal", "no")]) == ("play a song",)
+    assert things_of(SPEECH[1], [Reply(answer, "stop", 1, 1)], UTTERANCE) == ("weather",)
+    assert things_of(SPEECH[0], [Abstain("refusal", "no")], UTTERANCE) == ("play a song",)
 
 
 def test_things_are_read_from_lines_and_from_commas_each_once() -> None:
     told = ("Here are 3 things:\n1. Oslo, Rome.\n2. Oslo", "- seven o'clock;\n- Rome")
-    assert things_of(SPEECH[0], [Reply(text, "stop", 1, 1) for text in told]) == ("Oslo", "Rome", "seven o'clock")
+    answers = [Reply(text, "stop", 1, 1) for text in told]
+    assert things_of(SPEECH[0], answers, UTTERANCE) == ("Oslo", "Rome", "seven o'clock")
+
+
+@pytest.mark.parametrize("name", GENRE_FILES)
+def test_things_copied_from_the_demonstration_are_left_out(name: GenreName) -> None:
+    genre = genre_of(name)
+    copied = [thing.upper() for things in genre.demonstration.things.values() for thing in things]
+    assert things_of(SPEECH[0], [Reply("\n".join([*copied, "Oslo"]), "stop", 1, 1)], genre) == ("Oslo",)
+
+
+@EACH
+def test_a_genre_brings_its_own_speaker_demonstration_styles_and_lengths(strategy: Strategy) -> None:
+    article = asking(strategy, options=strategy.options(genre="article"))
+    spoken, published = requests(strategy), requests(strategy, options=article.options)
+    assert "published" not in spoken[0].messages[0].content
+    assert "written by a professional for readers" in published[0].messages[0].content
+    assert published[-1].max_tokens == 8 * 40 * 2
+    assert strategy.forecast(article).completion_tokens > strategy.forecast(asking(strategy)).completion_tokens
+    if strategy is ATTRIBUTES:
+        assert any("Slugs Return to Kent" in message.content for message in published[-1].messages)
+        assert "a title and" in published[-1].messages[-1].content
 
 
 def scripted(n_things: int) -> Iterator[str]:

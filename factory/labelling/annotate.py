@@ -1,8 +1,8 @@
 """The teacher labels texts: names with descriptions in the prompt, an `enum` schema around the answer.
 
-How the teacher is asked decides everything. The prompt must ask for exactly what the schema then forces: one that ended in
-`Label:` made the embedded model want a bare name where the schema put a quotation mark, and it was right on 0.42 of 100
-AG News rows; asked for the label in double quotes, on 0.70 (docs/log.md).
+How the teacher is asked decides everything. The prompt must ask for exactly what the schema then forces: one that ended
+in `Label:` made the embedded model want a bare name where the schema put a quotation mark, and it was right on 0.42 of
+100 AG News rows; asked for the label in double quotes, on 0.70 (docs/log.md).
 """
 
 import json

@@ -245,12 +245,16 @@ def answer_file(predictor: Predictor, source: Path, target: Path | None) -> None
     """Write a line for each line: the row with `label`, `probability` and `probabilities`."""
     if target is not None and target.exists() and source.exists() and target.samefile(source):
         raise ArtifactError(f"{target}: expected another file than the one that is read")
+    # Under another name until it is whole: a file that stops in the middle looks like an answer to fewer rows.
+    part = target and target.with_name(f"{target.name}.part")
     with ExitStack() as stack:
         rows = _read_rows(stack.enter_context(source.open("rb")), str(source))
-        out = sys.stdout if target is None else stack.enter_context(target.open("w", encoding="utf-8"))
+        out = sys.stdout if part is None else stack.enter_context(part.open("w", encoding="utf-8"))
         while chunk := [row for _, row in zip(range(CHUNK_TEXTS), rows, strict=False)]:
             for row, answer in zip(chunk, predictor.predict([row["text"] for row in chunk]), strict=True):
                 out.write(json.dumps({**row, **answer}) + "\n")
+    if part is not None and target is not None:
+        part.replace(target)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -79,7 +79,7 @@ class Blend:
         return student
 
     def to_onnx(self, folder: Path) -> dict[str, Any]:
-        """Write `model.onnx` (both graphs, logits added), `tokenizer.json`, `vocabulary.json`; see `Student.to_onnx`."""
+        """Write `model.onnx` (logits of both added), `tokenizer.json`, `vocabulary.json`; see `Student.to_onnx`."""
         require_fitted(self)
         # Softmax takes no notice of what is added to all logits of a row, so pooled logits give pooled probabilities.
         shares = {ENCODER: self.encoder_share, NGRAMS: 1 - self.encoder_share}

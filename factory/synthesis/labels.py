@@ -14,27 +14,33 @@ from factory.prompts import render
 from factory.records import Rows
 from factory.spec import Model
 from factory.store import Stage
-from factory.synthesis.strategy import PROMPTS, Asked, Strategy, WriteParams, draw, write_all
+from factory.synthesis.genre import LONGEST, PROMPT_FILES, WRITE, GenreName, genre_of
+from factory.synthesis.strategy import Asked, Strategy, WriteParams, draw, write_all
 from factory.teacher import Message, Request, Teacher
 from factory.teacher.forecast import Forecast, forecast
-
-SYSTEM, TASK, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system", "task", "write_user"))
-TOKENS_PER_TEXT = 20
 
 
 class LabelsOptions(Model):
     """What a spec may set."""
 
     texts_per_call: Annotated[int, Field(ge=1, le=50)] = 8
-    max_tokens_per_text: Annotated[int, Field(ge=10, le=1000)] = 40
+    genre: GenreName = "utterance"
+    """What kind of texts: `utterance`, said or written to somebody, or `article`, published for readers."""
+    max_tokens_per_text: Annotated[int, Field(ge=10, le=1000)] | None = None
+    """A reply ends after so many for each text it was asked for; null: twice what is usual in the genre."""
     sampling_temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a reply may have."""
+        return self.texts_per_call * (self.max_tokens_per_text or LONGEST * genre_of(self.genre).tokens_per_text)
 
 
 def label_prompts(params: WriteParams) -> list[Asked]:
     """Write the requests of a round: for each label as many calls as the wanted texts need."""
     options = cast(LabelsOptions, params.options)
-    system = Message("system", render(SYSTEM))
+    system = genre_of(options.genre).system()
     asked = []
     for label, wanted in zip(params.labels, params.wanted, strict=True):
         rng = draw(params, label)
@@ -49,7 +55,7 @@ def label_prompts(params: WriteParams) -> list[Asked]:
         for _ in range(math.ceil(wanted / options.texts_per_call)):
             request = Request(
                 messages=(system, Message("user", user)),
-                max_tokens=options.texts_per_call * options.max_tokens_per_text,
+                max_tokens=options.max_tokens,
                 sampling_temperature=options.sampling_temperature,
                 top_p=options.top_p,
                 sample=int(rng.integers(2**31)),  # equal prompts must not get the same reply from the cache
@@ -75,9 +81,9 @@ def forecast_labels(params: WriteParams) -> Forecast:
     """Estimate the cost of a round."""
     options = cast(LabelsOptions, params.options)
     requests = [one.request for one in label_prompts(params)]
-    return forecast(requests, completion_tokens=TOKENS_PER_TEXT * options.texts_per_call)
+    return forecast(requests, completion_tokens=genre_of(options.genre).tokens_per_text * options.texts_per_call)
 
 
 LABELS = Strategy(
-    Stage("labels", 1, WriteParams, write_by_label, Rows, files=(SYSTEM, TASK, WRITE)), LabelsOptions, forecast_labels
+    Stage("labels", 1, WriteParams, write_by_label, Rows, files=PROMPT_FILES), LabelsOptions, forecast_labels
 )

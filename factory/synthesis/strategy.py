@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -15,8 +14,6 @@ from factory.store import Stage
 from factory.synthesis.parse import is_refusal, texts_in
 from factory.teacher import Abstain, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast
-
-PROMPTS = Path(__file__).parent / "prompts"
 
 MAX_CHARS = 4_000
 """A generated text longer than this is a reply that ran away."""
