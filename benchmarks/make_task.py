@@ -36,19 +36,17 @@ DESCRIPTIONS = {
 """What the texts of each set are and who writes them: the teacher reads it in every prompt."""
 
 
-STYLES: dict[str, dict[str, Any]] = {
-    "ag_news": {
-        "styles": ["plain news-wire style", "a feature that opens with a person", "short and factual"],
-        "lengths": ["a headline and one sentence", "a headline and two sentences with numbers or names"],
-        "max_tokens_per_text": 80,
-    },
+STRATEGY_PARAMS: dict[str, dict[str, Any]] = {
+    "ag_news": {"genre": "article", "texts_per_call": 6},
+    "human_vs_ai_en": {"genre": "article", "texts_per_call": 6},
+    "medical_abstracts": {"genre": "article", "texts_per_call": 3, "max_tokens_per_text": 300},
     "trec6": {
         "styles": ["plain", "as in a quiz", "curious", "unusual wording"],
         "lengths": ["a short question", "one question with a detail or two"],
     },
 }
 """Options of the `attributes` strategy for sets whose texts are not what people say to somebody."""
-PER_LABEL = {"ag_news": 48, "snips_intent": 48, "trec6": 48}
+PER_LABEL = {"ag_news": 40, "snips_intent": 48, "trec6": 48}
 """Accepted rows a label that fit into twelve minutes of the embedded teacher."""
 
 
@@ -83,8 +81,8 @@ def make_task(source: Path, out: Path, *, regime: str, with_train: bool, descrip
     synthesis: dict[str, Any] = {"max_rounds": 2}
     if source.name in PER_LABEL:
         synthesis["per_label"] = PER_LABEL[source.name]
-    if source.name in STYLES:
-        synthesis["strategies"] = [{"name": "attributes", "params": STYLES[source.name]}]
+    if source.name in STRATEGY_PARAMS:
+        synthesis["strategies"] = [{"name": "attributes", "params": STRATEGY_PARAMS[source.name]}]
     spec["synthesis"] = synthesis
     out.mkdir(parents=True, exist_ok=True)
     _write_rows(out / "holdout.jsonl", _rows(source / "test.jsonl", ("text", "label")))
