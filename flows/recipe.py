@@ -176,7 +176,8 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         if not any(missing.values()) or ended_early(steps, run):
             break
         accepted_ratio = {
-            label: min(1.0, max(LEAST_ACCEPTED_RATIO, counts[label] / max(1, asked[label]))) for label in spec.label_names
+            label: min(1.0, max(LEAST_ACCEPTED_RATIO, counts[label] / max(1, asked[label])))
+            for label in spec.label_names
         }
     if "seeds" in files:
         # Last, because the leakage filter protects them and would take each for a copy of itself.

@@ -37,8 +37,8 @@ def holdout_rows() -> list[dict[str, str]]:
 def write_replies(path: Path) -> None:
     """Write what the scripted teacher says: texts when asked to write, labels when shown one of them."""
     texts = [(text, label) for label in LABELS for text in texts_of(label)]
-    lines = [{"contains": f"Text: {text}\n", "reply": json.dumps(label)} for text, label in texts]
-    lines += [{"contains": f"Text: {row['text']}\n", "reply": json.dumps(row["label"])} for row in holdout_rows()]
+    lines = [{"contains": f'Text: "{text}"\n', "reply": json.dumps(label)} for text, label in texts]
+    lines += [{"contains": f'Text: "{row["text"]}"\n', "reply": json.dumps(row["label"])} for row in holdout_rows()]
     for label in LABELS:
         texts = texts_of(label)
         both = ["\n".join(texts[:8]), "\n".join(texts[8:])]

@@ -38,7 +38,12 @@ def problems(folder: Path, content: str | bytes) -> list[str]:
 def test_four_keys_are_a_valid_spec(folder: Path) -> None:
     spec = load_spec(write(folder, FOUR_KEYS))
     assert spec.label_names == ("refund", "hours")
-    assert [student.name for student in spec.students] == ["blend", "sentence-linear", "static-embedding", "tfidf-linear"]
+    assert [student.name for student in spec.students] == [
+        "blend",
+        "sentence-linear",
+        "static-embedding",
+        "tfidf-linear",
+    ]
 
 
 def test_bare_names_stand_for_mappings_in_every_list(folder: Path) -> None:
