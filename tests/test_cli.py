@@ -160,7 +160,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 def test_a_script_without_a_fitting_line_is_said(factory: Factory, tmp_path: Path) -> None:
     folder = make_task(tmp_path / "task", **QUICK)
-    (folder / "replies.jsonl").write_text('{"contains": "nothing", "reply": "x"}\n', encoding="utf-8")
+    (folder / "replies.jsonl").write_text('{"contains": "zebra crossing", "reply": "x"}\n', encoding="utf-8")
     done = factory("build", folder, "--out", tmp_path / "outputs")
     assert done.code == 1
     assert "no line fits the request" in done.err
