@@ -42,6 +42,8 @@ def float32_graph(tmp_path: Path) -> bytes:
 def test_the_folder_holds_what_a_stranger_needs_and_no_more(exported: Exported) -> None:
     parity = json.loads(exported.contents["parity.json"])
     config = json.loads(exported.contents["config.json"])
+    for one in parity["int8"]:  # further digits belong to the processor: 0.00673 on one, 0.0066 on another
+        one["largest_difference"] = round(one["largest_difference"], 2)
     check_golden(EXPORT, {"files": sorted(exported.contents), "config": config, "parity": parity})
     assert exported.contents["predict.py"] == Path(predict.__file__).read_bytes()
     pinned = exported.contents["requirements.txt"].decode().splitlines()
