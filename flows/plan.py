@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from factory.check import Task
 from factory.data import DataFile
 from factory.evaluation.sample import SampleParams
-from factory.labelling.annotate import AnnotateParams, label_requests
+from factory.labelling.annotate import AnnotateParams, label_requests, telling_tokens
 from factory.spec import Prices
 from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
 from factory.synthesis import STRATEGIES
@@ -25,7 +25,6 @@ WRITTEN_TOKENS_PER_S = 24.0
 READ_TOKENS_PER_S = 90.0
 """Of the embedded teacher on two cores; other teachers' speed is not known."""
 TYPICAL_TEXT_CHARS = 60
-LABEL_TOKENS = 6.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def _cost(stage: Stage[Any], params: BaseModel, n_rows: int) -> Forecast:
         strategy = next(strategy for strategy in STRATEGIES.values() if stage.run is strategy.stage.run)
         return strategy.forecast(params)
     if isinstance(params, AnnotateParams):
-        return forecast(label_requests(params, ["x" * TYPICAL_TEXT_CHARS]), completion_tokens=LABEL_TOKENS).times(
-            n_rows
-        )
+        n_tokens = telling_tokens(params.names)
+        one = label_requests(params, ["x" * TYPICAL_TEXT_CHARS], n_tokens=n_tokens)
+        return forecast(one, completion_tokens=n_tokens).times(n_rows)
     return Forecast()

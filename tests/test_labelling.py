@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.labelling.annotate import ANNOTATE, AnnotateParams, annotate, label_requests, parse_label
+from factory.labelling.annotate import (
+    ANNOTATE,
+    AnnotateParams,
+    Annotation,
+    annotate,
+    label_requests,
+    parse_label,
+    telling_tokens,
+)
 from factory.labelling.distribution import label_distribution
 from factory.labelling.verify import VERIFY, OnDisagreement, VerifyParams, verify
 from factory.records import Origin, Rows, TextRow, all_kept, text_dataset
@@ -70,7 +78,9 @@ def test_whatever_the_server_reports_the_result_is_a_distribution_or_nothing(tok
     ("answer", "reason"),
     [
         (reply("Weather"), "unparseable"),
-        (reply('"Wea', finish_reason="length"), "truncated"),
+        (reply('"Play', finish_reason="length"), "truncated"),
+        (reply('"Wet', finish_reason="length"), "truncated"),
+        (reply("Weather", finish_reason="length"), "truncated"),
         (reply('"Sports"'), "unknown-label"),
         (reply("[]"), "unknown-label"),
         (reply("{}"), "unknown-label"),
@@ -88,10 +98,35 @@ def test_what_is_not_one_known_label_is_an_abstention_never_a_label(answer: Repl
 
 
 def test_all_requests_share_their_beginning_and_the_text_is_only_data() -> None:
-    requests = label_requests(PARAMS, ["{{ 7 * 7 }} {% raw %}", "b"])
+    requests = label_requests(PARAMS, ["{{ 7 * 7 }} {% raw %}", "b"], n_tokens=9)
     assert requests[0].messages[0] == requests[1].messages[0]
     assert "{{ 7 * 7 }} {% raw %}" in requests[0].messages[1].content
     assert '"PlayVideo" means play video.' in requests[0].messages[0].content
+
+
+def test_a_label_may_be_cut_off_where_no_other_begins_so() -> None:
+    path = [token('"', 0.9), token("Wea", 0.6, Play=0.2)]
+    parsed = parse_label(reply('"Wea', path, finish_reason="length"), NAMES)
+    assert isinstance(parsed, Annotation)
+    assert (parsed.label, parsed.probs) == ("Weather", label_distribution(path, NAMES))
+
+
+def test_one_token_for_the_quotation_mark_and_one_for_four_letters() -> None:
+    assert telling_tokens(["World", "Sports", "Sci/Tech"]) == 2
+    assert telling_tokens(["PlayMusic", "PlayVideo"]) == 3
+    assert telling_tokens(["refund", "refund request"]) == 3
+
+
+def test_a_reply_that_ends_before_it_tells_the_label_is_asked_again_in_full() -> None:
+    def answer(request: Request) -> str | Reply:
+        text = json.dumps("Weather" if '"rain"' in request.messages[-1].content else "PlayVideo")
+        cut = text[: request.max_tokens]  # tokens of one letter: shorter than was guessed
+        return text if cut == text else reply(cut, finish_reason="length")
+
+    teacher = ScriptedTeacher(answer)
+    result = annotate(PARAMS, rows=rows(("rain", "Weather"), ("films", "Weather")), teacher=teacher)
+    assert result.kept["label"][:] == ["Weather", "PlayVideo"]
+    assert [request.max_tokens for request in teacher.history] == [3, 3, 64]
 
 
 def rows(*pairs: tuple[str, str]) -> Rows:
@@ -140,9 +175,9 @@ def test_a_budget_that_ends_leaves_an_incomplete_result() -> None:
     assert (len(result.kept), result.report["stopped"]) == (1, "budget")
 
 
-def test_the_prompt_of_the_annotate_stage_is_what_version_2_says() -> None:
-    request = label_requests(PARAMS, ["play some jazz"])[0]
-    assert ANNOTATE.version == 2
+def test_the_prompt_of_the_annotate_stage_is_what_version_3_says() -> None:
+    request = label_requests(PARAMS, ["play some jazz"], n_tokens=9)[0]
+    assert ANNOTATE.version == 3
     assert [message.content for message in request.messages] == [
         "You sort texts by what they are about. What a person asks.\n"
         'Labels: "PlayMusic", "PlayVideo", "Weather".\n'
@@ -155,7 +190,9 @@ def test_the_prompt_of_the_annotate_stage_is_what_version_2_says() -> None:
 def golden_teacher() -> ScriptedTeacher:
     """Answer with log-probabilities, without them, wrongly, and not at all."""
     path = [token('"', 0.9), token("Play", 0.6, Weather=0.2), token("Music", 0.75, Video=0.25), token('"', 1.0)]
-    return ScriptedTeacher([reply('"PlayMusic"', path), '"Weather"', "Sports", reply('"Wea', finish_reason="length")])
+    return ScriptedTeacher(
+        [reply('"PlayMusic"', path), '"Weather"', "Sports", reply('"Play', finish_reason="length"), '"Weather"']
+    )
 
 
 GOLDEN_ROWS = rows(("play some jazz", "PlayMusic"), ("rain?", "PlayVideo"), ("a goal!", "Weather"), ("wind", "Weather"))

@@ -49,7 +49,7 @@ def verify(params: VerifyParams, *, rows: Rows, teacher: Teacher) -> Rows:
         Rejected: `disagrees` and `unsure` with the probability of the intended label as score, or `abstain-*`.
         Relabelled rows are listed in the report. `is_complete` is false when the budget ended first.
     """
-    names = tuple(label.name for label in params.labels)
+    names = params.names
     answers = annotate_texts(params, rows.kept["text"], teacher, stage=VERIFY.name)
     answers = calibrate_answers(answers, rows.kept["label"], names)
     verified: list[TextRow] = []
@@ -125,4 +125,4 @@ def _weighted(probs: Sequence[float], factors: NDArray[np.float64], names: Seque
     return Annotation(label=names[int(weighted.argmax())], probs=tuple(weighted.tolist()))
 
 
-VERIFY: Stage[Rows] = Stage("verify", 2, VerifyParams, verify, Rows, files=(SYSTEM, USER))
+VERIFY: Stage[Rows] = Stage("verify", 3, VerifyParams, verify, Rows, files=(SYSTEM, USER))

@@ -11,7 +11,7 @@ import threading
 
 from factory.spec import Budget, Prices
 from factory.teacher.protocol import Request
-from factory.teacher.wire import Usage
+from factory.teacher.wire import WRAPPER_TOKENS, Usage
 
 TEMPLATE_TOKENS = 32
 """More than a chat template adds to a conversation, default system prompt included, and to each message."""
@@ -23,11 +23,13 @@ def upper_bound(request: Request) -> Usage:
     A byte-level tokenizer never makes more tokens than there are UTF-8 bytes. Servers may count the schema too.
     """
     texts = [message.content for message in request.messages]
+    completion_tokens = request.max_tokens
     if request.schema is not None:
         texts.append(json.dumps(request.schema))
+        completion_tokens += WRAPPER_TOKENS  # a few endpoints need the wrapper
     n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     prompt_tokens = n_bytes + TEMPLATE_TOKENS * (1 + len(request.messages))
-    return Usage(prompt_tokens=prompt_tokens, completion_tokens=request.max_tokens)
+    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
 
 class Spending:

@@ -12,6 +12,8 @@ from factory.teacher.protocol import Abstain, Reply, Request, TokenLogprob
 
 WRAPPED = "wrapped_answer"
 """Name of a schema that stands in an object under `answer`, where an endpoint takes nothing but objects."""
+WRAPPER_TOKENS = 8
+"""Added to the bound on generated tokens where the answer is wrapped; never fewer than the wrapper has."""
 RAW_LIMIT = 2000
 """Characters of a strange reply that are kept for the person who looks into it."""
 
@@ -81,6 +83,7 @@ def encode(
         schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
         if only_objects and request.schema.get("type") != "object":
             schema = {"name": WRAPPED, "strict": True, "schema": _wrap(request.schema)}
+            payload[limit_name] += WRAPPER_TOKENS
         payload["response_format"] = {"type": "json_schema", "json_schema": schema}
     if request.top_logprobs:
         payload |= {"logprobs": True, "top_logprobs": request.top_logprobs}
