@@ -59,6 +59,13 @@ class TeacherUsed(Event):
     tokens_per_s: float
 
 
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something is not as it should be, and the build goes on."""
+
+    message: str
+
+
 def emit(event: Event) -> None:
     """Send an event to whoever listens."""
     logger.info("%s", event, extra={"event": event})

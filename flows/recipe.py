@@ -189,7 +189,7 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
 def ended_early(steps: Sequence[Artifact[Rows]], run: Runner) -> bool:
     """Tell whether the budget stopped one of the steps."""
     known = (run.peek(step) for step in steps)
-    return any(step is not None and not step.is_complete for step in known)
+    return any(step is not None and step.report.get("stopped") == "budget" for step in known)
 
 
 def require_two_labels(rows: Artifact[Rows], steps: Sequence[Artifact[Rows]], run: Runner) -> None:

@@ -46,7 +46,7 @@ def test_calls_beyond_the_budget_abstain_and_nothing_raises() -> None:
 
 def test_replies_from_the_cache_count_so_a_second_run_stops_at_the_same_place(tmp_path: Path) -> None:
     def run() -> tuple[list[Any], int]:
-        replies = Replies(tmp_path / "replies.sqlite")
+        replies = Replies(tmp_path / "replies.log")
         teacher = ScriptedTeacher(
             lambda request: reply(20, len(request.messages[0].content)),
             replies=replies,
@@ -65,8 +65,10 @@ def test_replies_from_the_cache_count_so_a_second_run_stops_at_the_same_place(tm
     assert n_asked > 0 and n_asked_again == 0
 
 
-def test_the_same_reply_used_twice_costs_once() -> None:
-    teacher = ScriptedTeacher(lambda _: "ok", spending=Spending(Budget(calls=1)), replies=Replies(Path(":memory:")))
+def test_the_same_reply_used_twice_costs_once(tmp_path: Path) -> None:
+    teacher = ScriptedTeacher(
+        lambda _: "ok", spending=Spending(Budget(calls=1)), replies=Replies(tmp_path / "replies.log")
+    )
     assert n_answered(ask(teacher, [question("a"), question("a")])) == 2
     assert n_answered(ask(teacher, [question("a"), question("b")])) == 1
     teacher.close()

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from factory.events import Event, StageFinished, StageStarted, listening
 from factory.release.registry import Registry
 from factory.store import Artifact, Result
 from factory.teacher import ScriptedTeacher, open_teacher
+from factory.teacher.replies import Replies
 from flows.recipe import Products, recipe
 from tests.fault_server import Behaviour, FaultServer, Say, completion
 from tests.plain_runner import Plain
@@ -283,11 +283,11 @@ class Site:
         return process
 
     def n_stored(self) -> int:
-        connection = sqlite3.connect(self.outputs / "replies.sqlite")
+        replies = Replies(self.outputs / "replies.log")
         try:
-            return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
+            return len(replies)
         finally:
-            connection.close()
+            replies.close()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
+import os
 import resource
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -7,55 +7,62 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factory.errors import ArtifactCorrupt, ArtifactError
-from factory.teacher.replies import Replies, key_of
+from factory.events import Event, Warned, listening
+from factory.teacher.replies import Exchange, Replies, key_of
 from tests.fault_server import completion
 
 
 @pytest.fixture
 def replies(tmp_path: Path) -> Any:
-    cache = Replies(tmp_path / "outputs" / "replies.sqlite")
-    yield cache
-    cache.close()
+    store = Replies(tmp_path / "outputs" / "replies.log")
+    yield store
+    store.close()
 
 
-def test_a_reply_comes_back_as_it_came(replies: Replies) -> None:
-    raw = completion('line\u2028 "quoted" 日本 \x00 end')
-    replies.put("k", raw, seconds=1.5)
-    assert replies.get("k") == raw
-    assert replies.get("other") is None
+def exchange(number: int, text: str = "ok") -> Exchange:
+    payload = {"model": "m", "messages": [{"role": "user", "content": f"question {number}"}]}
+    return Exchange("e", payload, 0, completion(text), seconds=1.5)
+
+
+def put(replies: Replies, number: int, text: str = "ok") -> str:
+    key = exchange(number).key
+    replies.put(key, exchange(number, text))
+    return key
+
+
+def test_a_reply_comes_back_as_it_came_with_what_it_answers(replies: Replies) -> None:
+    text = 'line\u2028 \n "quoted" 日本 \x00 end'
+    key = put(replies, 1, text)
+    assert replies.get(key) == completion(text)
+    found = replies.find(key)
+    assert found is not None
+    assert (found.endpoint, found.payload, found.seconds) == ("e", exchange(1).payload, 1.5)
+    assert replies.get(exchange(2).key) is None
     assert len(replies) == 1
 
 
 def test_replies_outlive_the_object(replies: Replies) -> None:
-    replies.put("k", completion(), seconds=0.1)
+    key = put(replies, 1)
     replies.close()
     again = Replies(replies.path)
-    assert again.get("k") == completion()
+    assert again.get(key) == completion()
     again.close()
     again.close()
 
 
 def test_the_first_reply_under_a_key_stays(replies: Replies) -> None:
-    replies.put("k", completion("first"), seconds=0.1)
-    replies.put("k", completion("second"), seconds=0.1)
-    assert replies.get("k") == completion("first")
+    key = put(replies, 1, "first")
+    put(replies, 1, "second")
+    assert replies.get(key) == completion("first")
 
 
 def test_no_file_is_made_before_the_first_use(tmp_path: Path) -> None:
-    Replies(tmp_path / "outputs" / "replies.sqlite")
+    Replies(tmp_path / "outputs" / "replies.log")
     assert not (tmp_path / "outputs").exists()
-
-
-def test_usage_and_time_can_be_read_with_sqlite(replies: Replies) -> None:
-    replies.put("k", completion(), seconds=1.5)
-    with sqlite3.connect(replies.path) as connection:
-        row = connection.execute("SELECT prompt_tokens, completion_tokens, seconds FROM replies").fetchone()
-    connection.close()
-    assert row == (10, 5, 1.5)
 
 
 PAYLOAD = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.0, "max_tokens": 8}
@@ -86,56 +93,73 @@ def test_property_order_of_a_schema_counts() -> None:
     assert key_of("a", one, 0) != key_of("a", two, 0)
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(replies: Replies) -> None:
+def test_a_file_that_is_something_else_is_refused_and_left_alone(replies: Replies) -> None:
     replies.path.parent.mkdir()
-    replies.path.write_bytes(b"precious, but no database" * 100)
-    with pytest.raises(ArtifactCorrupt, match=r"replies\.sqlite: the reply cache is damaged") as caught:
-        replies.get("k")
-    assert "move the file away" in caught.value.hint
-    assert replies.path.read_bytes() == b"precious, but no database" * 100
+    replies.path.write_bytes(b"precious, but no replies\n" * 100)
+    with pytest.raises(ArtifactCorrupt, match=r"replies\.log: not a reply store"):
+        put(replies, 1)
+    assert replies.path.read_bytes() == b"precious, but no replies\n" * 100
 
 
-def test_a_truncated_file_is_an_error_and_not_an_empty_cache(replies: Replies) -> None:
-    for number in range(200):
-        replies.put(str(number), completion("x" * 500), seconds=0.1)
+def damage_at(path: Path, *places: int) -> None:
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place] ^= 0x20
+    path.write_bytes(bytes(content))
+
+
+def test_damage_in_the_middle_loses_its_own_line_and_says_so(replies: Replies) -> None:
+    keys = [put(replies, number) for number in range(9)]
     replies.close()
+    n_bytes = replies.path.stat().st_size // 9
+    damage_at(replies.path, 4 * n_bytes + n_bytes // 2)
+    warnings: list[Event] = []
+    with listening(warnings.append):
+        found = [replies.get(key) is not None for key in keys]
+    assert found == [True] * 4 + [False] + [True] * 4
+    assert [type(event) for event in warnings] == [Warned]
+    assert "1 damaged line" in str(warnings[0])
+    put(replies, 4)
+    assert replies.get(keys[4]) == completion()
+
+
+def test_damage_after_the_file_was_opened_is_noticed_too(replies: Replies) -> None:
+    keys = [put(replies, number) for number in range(3)]
     with replies.path.open("r+b") as file:
-        file.truncate(8192)
-    with pytest.raises(ArtifactCorrupt, match="damaged"):
-        for number in range(200):
-            replies.get(str(number))
+        file.seek(replies.path.stat().st_size // 2)
+        file.write(b"\x00\x00")
+    assert [replies.get(key) is not None for key in keys] == [True, False, True]
+    assert replies.n_damaged == 1
 
 
-def test_a_reply_that_somebody_edited_into_nonsense_is_an_error(replies: Replies) -> None:
-    replies.put("k", completion(), seconds=0.1)
-    with sqlite3.connect(replies.path) as connection:
-        connection.execute("UPDATE replies SET reply = '{'")
-    connection.close()
-    with pytest.raises(ArtifactCorrupt, match="reply k is not JSON"):
-        replies.get("k")
-
-
-def test_a_file_of_another_format_is_refused_each_time(replies: Replies) -> None:
-    replies.put("k", completion(), seconds=0.1)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(length=st.integers(0, 2000))
+def test_a_truncated_file_loses_only_what_was_cut_off(replies: Replies, length: int) -> None:
     replies.close()
-    with sqlite3.connect(replies.path) as connection:
-        connection.execute("PRAGMA user_version = 7")
-    connection.close()
-    for _ in range(2):
-        with pytest.raises(ArtifactError, match="format 7, expected 1"):
-            replies.get("k")
+    replies.path.unlink(missing_ok=True)
+    keys = [put(replies, number) for number in range(6)]
+    ends = [len(line) for line in replies.path.read_bytes().splitlines(keepends=True)]
+    whole = sum(sum(ends[: n + 1]) <= length for n in range(6))
+    os.truncate(replies.path, min(length, sum(ends)))
+    assert [replies.get(key) is not None for key in keys] == [n < whole for n in range(6)]
+    put(replies, 6)  # closes the torn line first
+    again = Replies(replies.path)
+    assert again.get(exchange(6).key) == completion()
+    assert len(again) == whole + 1
+    again.close()
 
 
 FILL_UP = """
 import sys
 from pathlib import Path
 from factory.errors import ArtifactError
-from factory.teacher.replies import Replies
+from factory.teacher.replies import Exchange, Replies
 replies = Replies(Path(sys.argv[1]))
 n = 0
 try:
     while n < 5000:
-        replies.put(str(n), {"choices": ["x" * 1000]}, seconds=0.1)
+        exchange = Exchange("e", {"n": n}, 0, {"choices": ["x" * 1000]}, 0.1)
+        replies.put(exchange.key, exchange)
         n += 1
 except ArtifactError as error:
     print(n, error, error.hint)
@@ -143,7 +167,7 @@ except ArtifactError as error:
 
 
 def test_a_write_that_fails_is_a_clear_error_and_loses_nothing_stored(tmp_path: Path) -> None:
-    path = tmp_path / "replies.sqlite"
+    path = tmp_path / "replies.log"
     done = subprocess.run(
         [sys.executable, "-c", FILL_UP, str(path)],
         capture_output=True,
@@ -155,25 +179,32 @@ def test_a_write_that_fails_is_a_clear_error_and_loses_nothing_stored(tmp_path: 
     assert "check that the disk has space" in message
     replies = Replies(path)
     assert len(replies) == int(n_stored) > 10
+    assert path.read_bytes().endswith(b"}\n")
     replies.close()
 
 
-def test_a_full_disk_is_named_as_such(replies: Replies) -> None:
-    replies.put("k", completion(), seconds=0.1)
-    # SQLite reports a full database exactly as it reports ENOSPC.
-    with replies._using() as connection:
-        connection.execute("PRAGMA max_page_count = 1")
+def test_a_full_disk_is_named_as_such(replies: Replies, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = put(replies, 1)
+    real = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(28, "No space left on device")
+        return real(fd, bytes(data[: len(data) // 2]))
+
+    monkeypatch.setattr(os, "write", half)
     with pytest.raises(ArtifactError, match="the disk is full") as caught:
-        for number in range(100):
-            replies.put(str(number), completion("x" * 500), seconds=0.1)
+        put(replies, 2)
+    monkeypatch.undo()
     assert "free some space" in caught.value.hint
-    assert replies.get("k") == completion()
+    assert replies.get(key) == completion()
+    assert (len(replies), replies.n_damaged) == (1, 0)
 
 
 def test_threads_may_share_it(replies: Replies) -> None:
     def write(start: int) -> None:
         for number in range(start, start + 50):
-            replies.put(str(number), completion(), seconds=0.1)
+            put(replies, number)
 
     threads = [threading.Thread(target=write, args=(start,)) for start in (0, 25, 50, 75)]
     for thread in threads:
@@ -186,26 +217,45 @@ def test_threads_may_share_it(replies: Replies) -> None:
 WRITE = """
 import sys
 from pathlib import Path
-from factory.teacher.replies import Replies
+from factory.teacher.replies import Exchange, Replies
 replies = Replies(Path(sys.argv[1]))
-for number in range(300):
-    replies.put(str(number), {"choices": [sys.argv[2]]}, seconds=0.1)
-    assert replies.get(str(number)) is not None
+for n in range(300):
+    exchange = Exchange("e", {"n": n}, 0, {"choices": [sys.argv[2]]}, 0.1)
+    replies.put(exchange.key, exchange)
+    assert replies.get(exchange.key) is not None
+    if n == 150 and sys.argv[2] == "b":
+        replies.prune([key.hex() for key in replies._lines])
 """
 
 
-def test_two_processes_may_make_and_fill_the_same_file(tmp_path: Path) -> None:
-    path = tmp_path / "replies.sqlite"
-    processes = [subprocess.Popen([sys.executable, "-c", WRITE, str(path), name]) for name in "ab"]
-    assert [process.wait() for process in processes] == [0, 0]
+def test_processes_may_make_fill_and_prune_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "replies.log"
+    processes = [subprocess.Popen([sys.executable, "-c", WRITE, str(path), name]) for name in "abc"]
+    assert [process.wait() for process in processes] == [0, 0, 0]
     replies = Replies(path)
-    assert len(replies) == 300
+    assert (len(replies), replies.n_damaged) == (300, 0)
     replies.close()
 
 
-@given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
-def test_any_json_reply_survives(raw: dict[str, Any]) -> None:
-    replies = Replies(Path(":memory:"))
-    replies.put("k", raw, seconds=0.0)
-    assert replies.get("k") == raw
-    replies.close()
+def test_pruning_keeps_what_it_is_told_and_readers_follow(replies: Replies) -> None:
+    keys = [put(replies, number) for number in range(5)]
+    reader = Replies(replies.path)
+    assert len(reader) == 5
+    assert replies.prune(keys[1:3]) == 3
+    assert [reader.get(key) is not None for key in keys] == [False, True, True, False, False]
+    assert [one.key for one in replies.exchanges()] == keys[1:3]
+    reader.close()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text() | st.integers() | st.none()))
+def test_any_json_reply_survives(replies: Replies, raw: dict[str, Any]) -> None:
+    asked = Exchange("e", {"asked": raw}, 0, raw, 0.0)
+    replies.put(asked.key, asked)
+    stored = replies.get(asked.key)
+    assert stored is not None
+    clean = {
+        name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for name, value in raw.items()
+    }
+    assert stored == clean

@@ -89,7 +89,7 @@ def test_all_requests_of_a_round_differ(strategy: Strategy) -> None:
 
 @EACH
 def test_another_round_reuses_no_text_of_the_first(strategy: Strategy, tmp_path: Path) -> None:
-    replies = Replies(tmp_path / "replies.sqlite")
+    replies = Replies(tmp_path / "replies.log")
     texts: list[set[str]] = []
     for round_ in (1, 2):
         teacher = ScriptedTeacher(answer, replies=replies)
@@ -103,7 +103,7 @@ def test_another_round_reuses_no_text_of_the_first(strategy: Strategy, tmp_path:
 
 @EACH
 def test_the_same_round_again_asks_nothing_again(strategy: Strategy, tmp_path: Path) -> None:
-    replies = Replies(tmp_path / "replies.sqlite")
+    replies = Replies(tmp_path / "replies.log")
     first, second = (ScriptedTeacher(answer, replies=replies) for _ in range(2))
     made = [strategy.stage.run(asking(strategy), teacher=teacher).kept.to_list() for teacher in (first, second)]
     assert made[0] == made[1]

@@ -59,7 +59,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
             if request.param == "embedded":
                 # The real one with llama.cpp is below, marked `teacher`.
                 spec = TeacherSpec(budget=budget)
-                teacher: Teacher = EmbeddedTeacher(spec, replies=Replies(tmp_path / "r.sqlite"), command=fake_llama)
+                teacher: Teacher = EmbeddedTeacher(spec, replies=Replies(tmp_path / "r.log"), command=fake_llama)
             else:
                 model = {"openai": "m", "scripted": "replies.jsonl"}[request.param]
                 spec = TeacherSpec(name=request.param, model=model, base_url=f"{server.url}/v1", budget=budget)
@@ -164,7 +164,7 @@ def test_a_failure_that_passes_is_tried_again() -> None:
 
 
 def test_a_failure_that_stays_ends_the_run_and_keeps_what_was_answered(tmp_path: Path) -> None:
-    replies = Replies(tmp_path / "replies.sqlite")
+    replies = Replies(tmp_path / "replies.log")
     teacher = ScriptedTeacher(
         lambda request: "ok" if request.messages[1].content < "5" else Retryable("still busy"), replies=replies
     )
@@ -192,7 +192,7 @@ def test_one_request_without_an_answer_does_not_touch_its_neighbours() -> None:
 
 
 def test_an_abstention_is_not_remembered(tmp_path: Path) -> None:
-    teacher = ScriptedTeacher([Abstain("bad-request"), "ok"], replies=Replies(tmp_path / "replies.sqlite"))
+    teacher = ScriptedTeacher([Abstain("bad-request"), "ok"], replies=Replies(tmp_path / "replies.log"))
     assert ask(teacher, [question()]) == [Abstain("bad-request")]
     assert isinstance(ask(teacher, [question()])[0], Reply)
     teacher.close()
@@ -217,7 +217,7 @@ def test_listeners_hear_of_use_at_most_twice_a_second_and_at_the_end() -> None:
 
 
 def test_cancelling_keeps_what_was_answered(tmp_path: Path) -> None:
-    replies = Replies(tmp_path / "replies.sqlite")
+    replies = Replies(tmp_path / "replies.log")
     teacher = ScriptedTeacher(lambda _: "ok", replies=replies)
     n_done = 0
 
@@ -319,10 +319,10 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_is_started_when_the_cache_has_every_answer(gguf: Path, tmp_path: Path) -> None:
-    first = EmbeddedTeacher(TeacherSpec(), replies=Replies(tmp_path / "r.sqlite"), command=fake_llama)
+    first = EmbeddedTeacher(TeacherSpec(), replies=Replies(tmp_path / "r.log"), command=fake_llama)
     ask(first, [question()])
     first.close()
-    second = EmbeddedTeacher(TeacherSpec(), replies=Replies(tmp_path / "r.sqlite"), command=lambda *_: ["false"])
+    second = EmbeddedTeacher(TeacherSpec(), replies=Replies(tmp_path / "r.log"), command=lambda *_: ["false"])
     (answer,) = ask(second, [question()])
     assert isinstance(answer, Reply) and answer.from_cache
     second.close()
@@ -405,7 +405,7 @@ def test_the_real_embedded_teacher_chooses_from_an_enum_and_says_how_sure_it_is(
     schema = {"type": "string", "enum": ["PlayMusic", "GetWeather"]}
     text = 'Which label fits "will it rain in Paris tomorrow"? PlayMusic or GetWeather?'
     request = Request((Message("user", text),), max_tokens=16, schema=schema, top_logprobs=5)
-    teacher = EmbeddedTeacher(TeacherSpec(concurrency=2), replies=Replies(tmp_path / "replies.sqlite"))
+    teacher = EmbeddedTeacher(TeacherSpec(concurrency=2), replies=Replies(tmp_path / "replies.log"))
     try:
         (answer,) = ask(teacher, [request])
     finally:

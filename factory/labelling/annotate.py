@@ -24,6 +24,7 @@ from factory.records import Origin, Rejection, Rows, TextRow, split, text_datase
 from factory.spec import Label, Model
 from factory.store import Stage
 from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
+from factory.teacher.missing import note_missing
 
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "label_system.v2.jinja"
@@ -147,7 +148,7 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
         teacher: Whom to ask; one call a row.
 
     Returns:
-        Kept rows are silver. `is_complete` is false when the budget ended first.
+        Kept rows are silver. `is_complete` is false when the budget ended first or the teacher was out of reach.
     """
     answers = annotate_texts(params, rows.kept["text"], teacher, stage=ANNOTATE.name)
     labelled, rejections = [], {}
@@ -165,17 +166,7 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
             )
         )
     result = split(text_dataset(labelled), rejections, by=ANNOTATE.name)
-    return end_early(result) if ran_out(answers) else result
-
-
-def ran_out(answers: Sequence[object]) -> bool:
-    """Tell whether the budget left some requests unanswered."""
-    return any(isinstance(answer, Abstain) and answer.reason == "budget" for answer in answers)
-
-
-def end_early(rows: Rows) -> Rows:
-    """Mark rows as what a budget allowed, to be completed when it is raised."""
-    return Rows(rows.kept, rows.rejected, {**rows.report, "stopped": "budget"}, is_complete=False)
+    return note_missing(result, answers)
 
 
 ANNOTATE: Stage[Rows] = Stage("annotate", 3, AnnotateParams, annotate, Rows, files=(SYSTEM, USER))

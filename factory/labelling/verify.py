@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from factory.labelling.annotate import SYSTEM, USER, AnnotateParams, Annotation, annotate_texts, end_early, ran_out
+from factory.labelling.annotate import SYSTEM, USER, AnnotateParams, Annotation, annotate_texts
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.store import Stage
 from factory.teacher import Abstain, Teacher
+from factory.teacher.missing import note_missing
 
 
 class OnDisagreement(StrEnum):
@@ -47,7 +48,8 @@ def verify(params: VerifyParams, *, rows: Rows, teacher: Teacher) -> Rows:
     Returns:
         Kept rows carry the calibrated distribution as `label_probs` (null when the server gives no log-probabilities).
         Rejected: `disagrees` and `unsure` with the probability of the intended label as score, or `abstain-*`.
-        Relabelled rows are listed in the report. `is_complete` is false when the budget ended first.
+        Relabelled rows are listed in the report. `is_complete` is false when the budget ended first
+        or the teacher was out of reach.
     """
     names = params.names
     answers = annotate_texts(params, rows.kept["text"], teacher, stage=VERIFY.name)
@@ -74,7 +76,7 @@ def verify(params: VerifyParams, *, rows: Rows, teacher: Teacher) -> Rows:
             )
         )
     result = split(text_dataset(verified), rejections, by=VERIFY.name, report={"relabelled": relabelled})
-    return end_early(result) if ran_out(answers) else result
+    return note_missing(result, answers)
 
 
 def calibrate_answers(

@@ -20,9 +20,10 @@ from factory.store import Stage
 from factory.synthesis.genre import PROMPT_FILES, WRITE, Genre, Phrases, genre_of
 from factory.synthesis.labels import LabelsOptions
 from factory.synthesis.parse import is_refusal, texts_in
-from factory.synthesis.strategy import Asked, Strategy, WriteParams, draw, ran_out, write_all
+from factory.synthesis.strategy import Asked, Strategy, WriteParams, draw, write_all
 from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast, forecast
+from factory.teacher.missing import note_missing
 
 TOKENS_PER_THING = 6
 MAX_WORDS_PER_THING = 5
@@ -152,9 +153,8 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
     things = {label.name: things_of(label, by_label[label.name], genre) for label in _wanted_labels(params)}
     rows = write_all(attribute_prompts(params, things), teacher, strategy=ATTRIBUTES.stage.name)
     report = {**rows.report, "things": {label: list(named) for label, named in things.items()}}
-    if ran_out(answers):  # texts about fewer things than asked for: to be written again when the budget is raised
-        report["stopped"] = "budget"
-    return Rows(rows.kept, rows.rejected, report, is_complete="stopped" not in report)
+    # Without an answer here, texts were written about fewer things than asked for.
+    return note_missing(Rows(rows.kept, rows.rejected, report, rows.is_complete), answers)
 
 
 def forecast_attributes(params: WriteParams) -> Forecast:

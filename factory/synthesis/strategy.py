@@ -14,6 +14,7 @@ from factory.store import Stage
 from factory.synthesis.parse import is_refusal, texts_in
 from factory.teacher import Abstain, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast
+from factory.teacher.missing import note_missing
 
 MAX_CHARS = 4_000
 """A generated text longer than this is a reply that ran away."""
@@ -67,7 +68,7 @@ def write_all(asked: Sequence[Asked], teacher: Teacher, *, strategy: str) -> Row
     Returns:
         Kept rows are synthetic, with the label they were written for. Rejected are refusals, texts
         that are too long, and replies without a text (one row that holds what came instead). `is_complete` is false
-        when the budget ended first.
+        when the budget ended first or the teacher was out of reach.
     """
     n_done = n_texts = 0
 
@@ -86,8 +87,8 @@ def rows_from(labels: Sequence[str], answers: Sequence[Reply | Abstain], *, stra
     rows: list[TextRow] = []
     rejections: dict[int, Rejection] = {}
     for label, answer in zip(labels, answers, strict=True):
-        if _is_over_budget(answer):
-            continue  # not a row: it was never asked
+        if isinstance(answer, Abstain) and answer.may_pass:
+            continue  # not a row: it may still be written
         raw = answer.raw if isinstance(answer, Abstain) else answer.text
         raw = raw.encode(errors="replace").decode()  # half an emoji, from a reply that was cut off, has no UTF-8
         texts = texts_in(answer) if isinstance(answer, Reply) else ()
@@ -100,15 +101,4 @@ def rows_from(labels: Sequence[str], answers: Sequence[Reply | Abstain], *, stra
             elif texts and is_refusal(text):
                 rejections[len(rows)] = Rejection("refusal")
             rows.append(TextRow(text[:MAX_CHARS], label, Origin.SYNTHETIC, strategy, teacher))
-    report = {"stopped": "budget"} if ran_out(answers) else {}
-    result = split(text_dataset(rows), rejections, by=strategy, report=report)
-    return Rows(result.kept, result.rejected, result.report, is_complete=not report)
-
-
-def ran_out(answers: Sequence[Reply | Abstain]) -> bool:
-    """Tell whether the budget left some requests unanswered."""
-    return any(map(_is_over_budget, answers))
-
-
-def _is_over_budget(answer: Reply | Abstain) -> bool:
-    return isinstance(answer, Abstain) and answer.reason == "budget"
+    return note_missing(split(text_dataset(rows), rejections, by=strategy), answers)

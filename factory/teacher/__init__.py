@@ -28,7 +28,7 @@ __all__ = [
     "open_teacher",
 ]
 
-REPLIES_FILE = "replies.sqlite"
+REPLIES_FILE = "replies.log"
 
 TEACHERS: dict[str, Callable[[TeacherSpec, Path, Replies], Teacher]] = {
     "embedded": lambda spec, folder, replies: EmbeddedTeacher(spec, folder=folder, replies=replies),

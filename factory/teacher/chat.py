@@ -125,7 +125,8 @@ class ChatConnection:
         if status in FOR_THIS_ROW:
             return Declined(Abstain("bad-request", text))
         if status in RETRYABLE or status >= 500:
-            return Retryable(f"HTTP {status}: {text[:200]}", retry_after_s=_retry_after_s(error.response.headers))
+            wait_s = _retry_after_s(error.response.headers)
+            return Retryable(f"HTTP {status}: {text[:200]}", retry_after_s=wait_s, is_refused=status == 429)
         hint = f"check `teacher.model` ({self._address.model}) and `teacher.base_url` in the spec, or OPENAI_BASE_URL"
         return TeacherRefused(where, hint=hint)
 
@@ -173,7 +174,15 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+            seconds = parsedate_to_datetime(value).timestamp() - _server_time(headers)
         except ValueError:
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _server_time(headers: Mapping[str, str]) -> float:
+    """Return the time by the server's clock, which its dates are told by, or by ours when it does not say."""
+    try:
+        return parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return time.time()

@@ -9,9 +9,11 @@ from factory.teacher.protocol import Abstain, Request
 class Retryable(Exception):
     """One call failed in a way that may pass: busy, down, slow, or not speaking JSON."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, is_refused: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.is_refused = is_refused
+        """Whether the server said that it is asked too much (HTTP 429)."""
 
 
 class Declined(Exception):

@@ -1,4 +1,8 @@
-"""The engine under every teacher: cache first, then a bounded number of calls in flight, retries and the budget."""
+"""The engine under every teacher: a work queue with the reply store, rates, retries, the ledger and the budget.
+
+A call that fails hurts only its own row. The run stops only when the endpoint refuses the key or the model, asks to
+wait for too long, or gives no answer to several requests in a row.
+"""
 
 import asyncio
 import random
@@ -11,12 +15,19 @@ from factory.errors import TeacherUnavailable
 from factory.events import TeacherUsed, emit
 from factory.teacher.budget import Spending, upper_bound
 from factory.teacher.endpoint import Connection, Declined, Endpoint, Retryable
-from factory.teacher.limits import Limits
+from factory.teacher.ledger import Failure
+from factory.teacher.limits import Limits, Pace, Pool
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
-from factory.teacher.replies import Replies, key_of
+from factory.teacher.replies import Exchange, Replies, key_of
 from factory.teacher.wire import Usage, decode, usage_of
 
 EVENT_INTERVAL_S = 0.5
+DOWN_AFTER = 3
+"""An endpoint is down when so many requests in a row have used up all their attempts."""
+BYTES_PER_TOKEN = 4
+"""Of prompts, about, for the rate of tokens only."""
+ASKED_CHARS = 300
+"""Of a failed request, in the ledger."""
 YIELD_EVERY = 256
 """Cached replies come without waiting; now and then the loop must run, or Ctrl-C would not be heard."""
 
@@ -29,6 +40,26 @@ class _Call:
     payload: dict[str, Any]
     key: str
     bound: Usage
+
+
+@dataclass
+class _Work:
+    """A call and what became of it so far."""
+
+    call: _Call
+    started: float
+    attempts: int = 0
+
+    def is_over(self, deadline_s: float | None, *, in_s: float) -> bool:
+        return deadline_s is not None and time.monotonic() + in_s - self.started > deadline_s
+
+
+class _GaveUp(Exception):
+    """One request got no answer in all its attempts or its time."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass
@@ -60,6 +91,8 @@ class Engine:
         self.limits = limits or Limits()
         self.is_proven = not self.limits.first_call_alone
         """Whether the endpoint has answered before."""
+        self.requests_pace = Pace(self.limits.requests_per_minute)
+        self.tokens_pace = Pace(self.limits.tokens_per_minute)
         self.tally = _Tally()
 
     async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
@@ -92,11 +125,14 @@ class _Run:
         """Positions of the requests that each call in flight will answer."""
         self._reserved: set[str] = set()
         """Keys of the calls whose bound is set aside in the budget."""
-        self._slots = asyncio.Semaphore(self._limits.concurrency)
+        self._pool = Pool(self._limits.concurrency)
+        self._n_given_up = 0
+        """Requests in a row that used up their attempts."""
+        self._gave_up: _GaveUp | None = None
+        """The last of them."""
         self._has_settled = asyncio.Event()
         self._connection: Connection | None = None
         self._is_exhausted = False
-        self._paused_until = 0.0
         self._jitter = random.Random()
         self._started = time.monotonic()
         self._tokens_at_start = engine.tally.completion_tokens
@@ -112,7 +148,10 @@ class _Run:
         finally:
             if self._connection is not None:
                 await self._connection.aclose()
-        return [self._answers[position] for position in range(len(self._requests))]
+        answers = [self._answers[position] for position in range(len(self._requests))]
+        if self._gave_up is not None and not any(isinstance(answer, Reply) for answer in answers):
+            raise self._down(self._gave_up)
+        return answers
 
     def _prepare(self, request: Request) -> _Call:
         endpoint = self._engine.endpoint
@@ -132,15 +171,16 @@ class _Run:
             else:
                 self._refuse(position)
             return
-        await self._slots.acquire()
+        await self._pool.acquire()
         if not await self._admit(call):
-            self._slots.release()
+            self._pool.release()
             self._refuse(position)
             return
         try:
             if self._connection is None:
                 self._connection = await self._engine.endpoint.connect()
         except BaseException:
+            self._pool.release()
             self._release(call)
             raise
         self._waiting[call.key] = [position]
@@ -179,56 +219,122 @@ class _Run:
             self._release(call)
             raise
         finally:
-            self._slots.release()
+            self._pool.release()
         for position in self._waiting.pop(call.key):
             self._deliver(position, answer)
         self._has_settled.set()
 
     async def _ask(self, call: _Call, connection: Connection) -> Reply | Abstain:
-        started = time.monotonic()
+        work = _Work(call, time.monotonic())
         try:
-            raw = await self._try_until_answered(call, connection)
+            raw = await self._try_until_answered(work, connection)
         except Declined as declined:
             self._settle(call, Usage())
-            return declined.abstain
+            return self._fail(work, declined.abstain, Usage())
+        except _GaveUp as gave_up:
+            self._gave_up = gave_up
+            self._n_given_up += 1
+            if not self._engine.is_proven or self._n_given_up >= DOWN_AFTER:
+                raise self._down(gave_up) from None
+            self._release(call)
+            return self._fail(work, Abstain(gave_up.reason, str(gave_up)), Usage())
         if self._engine.replies is not None:
             # First stored, then read: no bug in what follows can lose a reply that was paid for.
-            self._engine.replies.put(call.key, raw, seconds=time.monotonic() - started)
+            seconds = time.monotonic() - work.started
+            exchange = Exchange(self._engine.endpoint.identity, call.payload, call.request.sample, raw, seconds)
+            self._engine.replies.put(call.key, exchange)
         self._engine.is_proven = True
+        self._n_given_up = 0
         usage = usage_of(raw)
         self._settle(call, usage)
         self._count(usage or Usage())
-        return decode(raw, call.payload)
+        answer = decode(raw, call.payload)
+        return self._fail(work, answer, usage or Usage()) if isinstance(answer, Abstain) else answer
 
-    async def _try_until_answered(self, call: _Call, connection: Connection) -> dict[str, Any]:
+    async def _try_until_answered(self, work: "_Work", connection: Connection) -> dict[str, Any]:
         limits = self._limits
         failure = Retryable("not tried")
         for attempt in range(limits.max_attempts):
-            asked_to_wait_s = self._paused_until - time.monotonic()
-            await asyncio.sleep(max(limits.backoff_s(attempt, self._jitter), asked_to_wait_s))
+            wait_s = max(limits.backoff_s(attempt, self._jitter), failure.retry_after_s or 0.0)
+            if work.is_over(limits.deadline_s, in_s=wait_s):
+                raise _GaveUp(f"no answer within {limits.deadline_s:g} s; the last: {failure}", "deadline")
+            await asyncio.sleep(wait_s)
+            await self._keep_pace(work.call)
+            work.attempts += 1
             try:
-                async with asyncio.timeout(limits.timeout_s):
-                    return await connection.send(call.request, call.payload)
+                raw = await self._send(work, connection)
             except TimeoutError:
                 failure = Retryable(f"no answer within {limits.timeout_s:g} s")
             except Retryable as error:
                 failure = error
-                self._pause(error)
-        raise TeacherUnavailable(
-            f"{self._engine.endpoint.identity}: no answer after {limits.max_attempts} attempts; the last: {failure}",
-            hint="run the same command again later; every reply received so far is kept and is not asked for again",
-        ) from failure
+                self._pool.saw(refused=error.is_refused)
+                self._refuse_long_waits(error)
+            else:
+                self._pool.saw(refused=False)
+                return raw
+        raise _GaveUp(f"no answer after {limits.max_attempts} attempts; the last: {failure}", "unavailable")
 
-    def _pause(self, failure: Retryable) -> None:
-        """Let all calls wait for as long as the server asked."""
-        if failure.retry_after_s is None:
-            return
-        if failure.retry_after_s > self._limits.max_retry_after_s:
+    async def _send(self, work: "_Work", connection: Connection) -> dict[str, Any]:
+        """Make one attempt, or two at once when the first is slow and the budget has room for both."""
+        call, limits = work.call, self._limits
+        async with asyncio.timeout(limits.timeout_s):
+            if limits.hedge_after_s is None:
+                return await connection.send(call.request, call.payload)
+            first = asyncio.create_task(connection.send(call.request, call.payload))
+            racing = {first}
+            try:
+                await asyncio.wait(racing, timeout=limits.hedge_after_s)
+                if not first.done() and self._engine.spending.try_reserve(call.bound):
+                    work.attempts += 1
+                    # Nobody learns what the loser cost, so its upper bound stays charged.
+                    racing.add(asyncio.create_task(connection.send(call.request, call.payload)))
+                while True:
+                    done, racing = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+                    winners = [task for task in done if task.exception() is None]
+                    if winners or not racing:
+                        return (winners or list(done))[0].result()
+            finally:
+                for task in racing:
+                    task.cancel()
+
+    async def _keep_pace(self, call: _Call) -> None:
+        now = time.monotonic()
+        n_tokens = call.bound.prompt_tokens / BYTES_PER_TOKEN + call.bound.completion_tokens
+        wait_s = max(self._engine.requests_pace.wait_s(1, now), self._engine.tokens_pace.wait_s(n_tokens, now))
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def _down(self, gave_up: "_GaveUp") -> TeacherUnavailable:
+        return TeacherUnavailable(
+            f"{self._engine.endpoint.identity}: {gave_up}",
+            hint="run the same command again later; every reply received so far is kept and is not asked for again",
+        )
+
+    def _refuse_long_waits(self, failure: Retryable) -> None:
+        if failure.retry_after_s is not None and failure.retry_after_s > self._limits.max_retry_after_s:
             raise TeacherUnavailable(
                 f"{self._engine.endpoint.identity}: busy, asks to wait {failure.retry_after_s:.0f} s: {failure}",
                 hint="run the same command again then; every reply received so far is kept",
             ) from failure
-        self._paused_until = max(self._paused_until, time.monotonic() + failure.retry_after_s)
+
+    def _fail(self, work: "_Work", abstain: Abstain, usage: Usage) -> Abstain:
+        """Write a failed request into the ledger."""
+        replies, call = self._engine.replies, work.call
+        if replies is not None:
+            failure = Failure(
+                key=call.key,
+                endpoint=self._engine.endpoint.identity,
+                reason=abstain.reason,
+                attempts=work.attempts,
+                seconds=round(time.monotonic() - work.started, 3),
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                usd=self._engine.spending.cost_usd(usage.prompt_tokens, usage.completion_tokens),
+                asked=call.request.messages[-1].content[-ASKED_CHARS:],
+                detail=abstain.raw,
+            )
+            replies.ledger.note(failure)
+        return abstain
 
     def _settle(self, call: _Call, usage: Usage | None) -> None:
         """Turn a reservation into spending, once for each reply."""

@@ -62,9 +62,15 @@ class Abstain:
     """The teacher gave no usable answer to one request; its neighbours are not affected."""
 
     reason: str
-    """`bad-request`, `content-filter`, `refusal`, `empty`, `malformed` or `budget`; a parser adds its own words."""
+    """`bad-request`, `content-filter`, `refusal`, `empty`, `malformed`, `budget`, `unavailable` or `deadline`; a parser
+    adds its own words."""
     raw: str = ""
     """What came instead of an answer, for the person who looks into it."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may be answered another time: what waits for it is not complete."""
+        return self.reason in ("budget", "unavailable", "deadline")
 
 
 OnReply = Callable[[int, "Reply | Abstain"], None]

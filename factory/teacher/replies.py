@@ -1,36 +1,58 @@
-"""The reply cache: every reply the teacher ever gave, in one SQLite file, so that nothing is asked or paid for twice.
+"""The reply store: every reply the teacher ever gave, in one file, so that nothing is asked or paid for twice.
 
-The key is a hash of the endpoint's identity, the exact body that went over the wire and the sample index. The value is
-the reply as it came, before anybody parsed it. Errors are never stored. The file is in WAL mode: several builds may
-use it at once, and `kill -9` loses at most the calls in flight.
+A line an exchange, appended before anybody parses the reply:
+
+    <key, 64 hex digits> <CRC-32 of the rest, 8 hex digits> {"endpoint": ..., "payload": ..., "sample": ..., ...}
+
+The key is a hash of the endpoint's identity, the exact body that went over the wire and the sample index; errors are
+never stored. Builds may share the file: each appends whole lines under a lock and reads what others appended. Damage
+anywhere, a torn last line included, loses the lines it touches and no other (docs/decisions/0007-reply-store.md).
 """
 
+import errno
+import fcntl
 import hashlib
 import json
-import sqlite3
+import os
+import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factory.errors import ArtifactCorrupt, ArtifactError
-from factory.teacher.wire import usage_of
+from factory.events import Warned, emit
+from factory.teacher.ledger import Ledger
 
-FORMAT = 1
-"""Number in the file's `user_version`; a file with another number is refused, never rewritten."""
-BUSY_TIMEOUT_S = 60.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY,
-    reply TEXT NOT NULL,
-    prompt_tokens INTEGER,
-    completion_tokens INTEGER,
-    seconds REAL NOT NULL,
-    written_at TEXT NOT NULL
-)
-"""
+_LINE = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{8}) (\{.*\})\n", re.DOTALL)
+_HEAD = re.compile(rb"[0-9a-f]*")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What was asked and what came back."""
+
+    endpoint: str
+    """Identity of the endpoint."""
+    payload: Mapping[str, Any]
+    """The body that went over the wire."""
+    sample: int
+    reply: Mapping[str, Any]
+    """The chat completion as it came."""
+    seconds: float
+    """How long the teacher took."""
+    written_at: str = ""
+    """Time of storing, UTC, ISO 8601; empty until then."""
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        return key_of(self.endpoint, self.payload, self.sample)
 
 
 def key_of(identity: str, payload: Mapping[str, Any], sample: int) -> str:
@@ -41,128 +63,226 @@ def key_of(identity: str, payload: Mapping[str, Any], sample: int) -> str:
 
 
 class Replies:
-    """The reply cache in the file `path`; the file is opened, and made if missing, at the first use."""
+    """The reply store in the file `path`; the file is opened, and made if missing, at the first use.
+
+    Safe to share between threads and processes. Memory grows by about 300 bytes a reply: where each line is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection: sqlite3.Connection | None = None
+        self.ledger = Ledger(path.with_name("failures.jsonl"))
+        """Requests that ended without a usable answer."""
+        self.n_damaged = 0
+        """Lines that could not be read, in the part of the file read so far."""
+        self._fd: int | None = None
+        self._lines: dict[bytes, tuple[int, int]] = {}
+        """Key -> where its line begins and how long it is. The first line of a key counts."""
+        self._n_read = 0
+        """Bytes of the file that `_lines` covers: always whole lines."""
         self._lock = threading.Lock()
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return a stored reply, or None.
 
         Raises:
-            ArtifactCorrupt: The file is damaged.
             ArtifactError: The file cannot be read.
         """
-        with self._using() as connection:
-            row = connection.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        try:
-            reply = json.loads(row[0])
-        except ValueError as error:
-            raise self._damaged(f"reply {key[:12]} is not JSON") from error
-        if not isinstance(reply, dict):
-            raise self._damaged(f"reply {key[:12]} is not an object")
-        return reply
+        exchange = self.find(key)
+        return None if exchange is None else dict(exchange.reply)
 
-    def put(self, key: str, reply: Mapping[str, Any], *, seconds: float) -> None:
-        """Store a reply; when another process was faster, its reply stays.
+    def find(self, key: str) -> Exchange | None:
+        """Return a reply with what it was the answer to, or None; see `get`."""
+        with self._using() as fd:
+            where = self._lines.get(bytes.fromhex(key))
+            if where is None:
+                self._read_on(fd)
+                where = self._lines.get(bytes.fromhex(key))
+            found = None if where is None else _parse(os.pread(fd, where[1], where[0]))
+            if where is not None and found is None:  # damaged since it was first read
+                self._say_damaged(1)
+                del self._lines[bytes.fromhex(key)]
+            return found
+
+    def put(self, key: str, exchange: Exchange) -> None:
+        """Append an exchange; when another process was faster, its reply stays.
 
         Args:
-            key: From `key_of`.
-            reply: The chat completion as it came.
-            seconds: How long the teacher took.
+            key: That of the exchange, from `key_of`.
+            exchange: What was asked, and the chat completion as it came.
 
         Raises:
-            ArtifactCorrupt: The file is damaged.
             ArtifactError: The disk is full, or the file cannot be written.
         """
-        usage = usage_of(reply)
-        row = (
-            key,
-            json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace").decode(),
-            usage and usage.prompt_tokens,
-            usage and usage.completion_tokens,
-            seconds,
-            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        )
-        with self._using() as connection:
-            connection.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)", row)
+        with self._using(exclusively=True) as fd:
+            self._read_on(fd)
+            if bytes.fromhex(key) not in self._lines:
+                self._append(fd, _line(key, exchange))
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Read everything that is stored, in the order it was stored."""
+        with self._using() as fd:
+            self._read_on(fd)
+            keys = list(self._lines)
+        for key in keys:
+            exchange = self.find(key.hex())
+            if exchange is not None:
+                yield exchange
+
+    def prune(self, keep: Iterable[str]) -> int:
+        """Rewrite the file with some of its replies, atomically; damaged lines go too.
+
+        Args:
+            keep: Keys that stay.
+
+        Returns:
+            How many replies are gone.
+        """
+        kept = {bytes.fromhex(key) for key in keep}
+        with self._using(exclusively=True) as fd:
+            self._read_on(fd)
+            n_before = len(self._lines)
+            scratch = self.path.with_suffix(f".{os.getpid()}.tmp")
+            with scratch.open("wb") as file:
+                for key, (start, length) in self._lines.items():
+                    if key in kept:
+                        file.write(os.pread(fd, length, start))
+                file.flush()
+                os.fsync(file.fileno())
+            n_after = len(kept & self._lines.keys())
+            scratch.replace(self.path)  # whoever has the old file open notices and opens the new one
+        return n_before - n_after
 
     def __len__(self) -> int:
-        with self._using() as connection:
-            return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
+        with self._using() as fd:
+            self._read_on(fd)
+            return len(self._lines)
 
     def close(self) -> None:
         """Close the file; safe to call twice, and the next use opens it again."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._forget()
 
     @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection to one thread at a time and turn SQLite's errors into ours."""
+    def _using(self, *, exclusively: bool = False) -> Iterator[int]:
+        """Lend the open file to one thread at a time, if asked to one process; turn the system's errors into ours."""
         with self._lock:
             try:
-                if self._connection is None:
-                    self._connection = self._open()
-                yield self._connection
-            except sqlite3.OperationalError as error:
+                fd = self._open()
+                while exclusively and not self._lock_file(fd):
+                    fd = self._open()
+                try:
+                    yield fd
+                finally:
+                    if exclusively:
+                        fcntl.flock(fd, fcntl.LOCK_UN)
+            except OSError as error:
                 raise self._unusable(error) from error
-            except sqlite3.DatabaseError as error:
-                raise self._damaged(str(error)) from error
 
-    def _open(self) -> sqlite3.Connection:
-        try:
+    def _lock_file(self, fd: int) -> bool:
+        """Wait for the lock of a file; false when meanwhile another file has taken its place."""
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if self._is_current(fd):
+            return True
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        return False
+
+    def _open(self) -> int:
+        """Return the file that is at `path` now: another process may have put a pruned one there."""
+        if self._fd is not None and not self._is_current(self._fd):
+            self._forget()
+        if self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ArtifactError(f"{self.path}: cannot make the folder of the reply cache: {error}") from error
-        connection = sqlite3.connect(
-            self.path,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,  # every reply is its own transaction
-            check_same_thread=False,  # the lock sees to that
-        )
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._read_on(self._fd)
+            self._require_store(self._fd)
+        return self._fd
+
+    def _require_store(self, fd: int) -> None:
+        """Refuse a file that is something else: nothing may be appended to it."""
+        if self._lines or _HEAD.fullmatch(os.pread(fd, 16, 0)):  # also a first line that was cut off
+            return
+        self._forget()
+        hint = "move it away, or give another --out"
+        raise ArtifactCorrupt(f"{self.path}: not a reply store, or damaged from end to end", hint=hint)
+
+    def _is_current(self, fd: int) -> bool:
         try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
+            there = self.path.stat()
+        except FileNotFoundError:
+            return False
+        mine = os.fstat(fd)
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino) and there.st_size >= self._n_read
+
+    def _forget(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd, self._lines, self._n_read, self.n_damaged = None, {}, 0, 0
+
+    def _read_on(self, fd: int) -> None:
+        """Find the lines that were appended since the last look; an unfinished last line is left for later."""
+        n_damaged = 0
+        rest = b""
+        while block := os.pread(fd, _BLOCK, self._n_read + len(rest)):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                length = len(line) + 1
+                found = _LINE.fullmatch(line + b"\n")
+                if found is not None and _is_whole(found):
+                    self._lines.setdefault(bytes.fromhex(found[1].decode()), (self._n_read, length))
+                elif line:
+                    n_damaged += 1
+                self._n_read += length
+        if n_damaged:
+            self._say_damaged(n_damaged)
+
+    def _say_damaged(self, n: int) -> None:
+        self.n_damaged += n
+        emit(
+            Warned(
+                "teacher", f"{self.path}: {n} damaged lines; their replies will be asked for again, the rest is whole"
+            )
+        )
+
+    def _append(self, fd: int, line: bytes) -> None:
+        """Write a whole line or nothing, after whatever is there."""
+        end = os.fstat(fd).st_size
+        if end > self._n_read:  # somebody was killed in the middle of a line: it stays, closed, as a damaged one
+            line = b"\n" + line
+        try:
+            view = memoryview(line)
+            while view:
+                view = view[os.write(fd, view) :]
+        except OSError:
+            os.ftruncate(fd, end)
             raise
-        return connection
+        self._read_on(fd)
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # NORMAL survives `kill -9`; only a power cut may cost the last replies, never the file.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        # IMMEDIATE: two processes that make the same new file take turns.
-        connection.execute("BEGIN IMMEDIATE")
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        is_new = not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        if is_new:
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.execute("COMMIT")
-        if not is_new and found != FORMAT:
-            hint = "use the version of the factory that wrote it, or move the file away to ask everything again"
-            raise ArtifactError(f"{self.path}: reply cache of format {found}, expected {FORMAT}", hint=hint)
-
-    def _unusable(self, error: sqlite3.OperationalError) -> ArtifactError:
-        code = error.sqlite_errorcode & 0xFF
-        if code == sqlite3.SQLITE_FULL:
+    def _unusable(self, error: OSError) -> ArtifactError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space and run the same command again; every reply stored so far is kept"
             return ArtifactError(f"{self.path}: the disk is full", hint=hint)
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            hint = "another program holds it open for writing; close it and run the same command again"
-            return ArtifactError(f"{self.path}: locked for over {BUSY_TIMEOUT_S:g} s", hint=hint)
         hint = "check that the disk has space and that the file and its folder may be written"
-        return ArtifactError(f"{self.path}: cannot use the reply cache: {error}", hint=hint)
+        return ArtifactError(f"{self.path}: cannot use the reply store: {error}", hint=hint)
 
-    def _damaged(self, what: str) -> ArtifactCorrupt:
-        hint = (
-            f"copy what can be saved with `sqlite3 {self.path.name} .recover | sqlite3 saved.sqlite` and put it in its "
-            "place, or move the file away together with its -wal and -shm; then all its replies are asked again"
-        )
-        return ArtifactCorrupt(f"{self.path}: the reply cache is damaged: {what}", hint=hint)
+
+def _line(key: str, exchange: Exchange) -> bytes:
+    # Not `asdict`, which copies every log-probability.
+    content = {
+        "endpoint": exchange.endpoint,
+        "payload": exchange.payload,
+        "sample": exchange.sample,
+        "reply": exchange.reply,
+        "seconds": round(exchange.seconds, 3),
+        "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return b"%s %08x %s\n" % (key.encode(), zlib.crc32(text), text)
+
+
+def _is_whole(line: re.Match[bytes]) -> bool:
+    return zlib.crc32(line[3]) == int(line[2], 16)
+
+
+def _parse(line: bytes) -> Exchange | None:
+    found = _LINE.fullmatch(line)
+    return Exchange(**json.loads(found[3])) if found is not None and _is_whole(found) else None
