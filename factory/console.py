@@ -14,6 +14,7 @@ from factory.events import (
     StageFinished,
     StageStarted,
     TeacherUsed,
+    Warned,
     as_json,
     listening,
 )
@@ -61,6 +62,8 @@ class PlainView:
         elif isinstance(event, StageFinished):
             how = "cached" if event.cached else f"{event.seconds:.1f} s"
             self._write(f"{event.stage}: {event.summary} ({how})")
+        elif isinstance(event, Warned):
+            self._write(f"warning: {event.message}")
         elif isinstance(event, Progressed) and time.monotonic() - self._last_line_at > LINE_EVERY_S:
             for name, stage in self._state.stages.items():
                 if stage.progress is event:
@@ -98,11 +101,15 @@ class State:
 
     stages: dict[str, StageState] = field(default_factory=dict)
     teacher: TeacherUsed | None = None
+    warnings: list[Warned] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, TeacherUsed):
             self.teacher = event
+            return
+        if isinstance(event, Warned):
+            self.warnings.append(event)
             return
         if isinstance(event, Progressed):
             # The function inside a stage does not know under which name the flow runs it (`fit-setfit`, `verify-2`).
@@ -152,7 +159,8 @@ class LiveView:
             else:
                 took = "cached" if done.cached else _clock(done.seconds)
                 table.add_row(Text("✓", style="green"), name, Text(done.summary), Text(took, style="dim"))
-        return Group(table, Text(self._state.teacher_note().removeprefix(" | "), style="dim"))
+        warnings = [Text(f"warning: {event.message}", style="yellow") for event in self._state.warnings[-3:]]
+        return Group(table, Text(self._state.teacher_note().removeprefix(" | "), style="dim"), *warnings)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from factory.console import JsonView, LiveView, PlainView, View, watching
-from factory.events import Event, Progressed, StageFinished, StageStarted, TeacherUsed, emit
+from factory.events import Event, Progressed, StageFinished, StageStarted, TeacherUsed, Warned, emit
 
 USED = TeacherUsed(
     "teacher", calls=1200, cached_calls=30, prompt_tokens=900, completion_tokens=100, usd=0.5, tokens_per_s=24
@@ -139,3 +139,12 @@ def test_a_terminal_gets_the_live_table(monkeypatch: pytest.MonkeyPatch) -> None
         emit(EVENTS[0])
     assert "read-holdout" in screen.getvalue()
     assert "\x1b[?25h" in screen.getvalue()  # the cursor is back
+
+
+def test_a_warning_is_shown_and_is_no_stage() -> None:
+    out = io.StringIO()
+    live = LiveView()
+    for view in (PlainView(out), live):
+        show(view, [StageStarted("verify", because="never run"), Warned("teacher", "two damaged lines")])
+    assert out.getvalue().splitlines() == ["verify: started (never run)", "warning: two damaged lines"]
+    assert "warning: two damaged lines" in drawn(live) and "teacher" not in drawn(live)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from factory.errors import TeacherRefused
@@ -16,7 +16,7 @@ from factory.teacher.protocol import Abstain, Request
 from factory.teacher.wire import excerpt
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 RETRYABLE = frozenset({408, 409, 425, 429})
 """Beside every 5xx."""
@@ -87,23 +87,40 @@ class ChatConnection:
         """Close the client and its sockets."""
         await self._client.close()
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, method: Literal["get", "post"], path: str, **more: Any) -> bytes:
+        """Make one HTTP call.
+
+        Args:
+            method: Of HTTP.
+            path: Below the base URL.
+            more: As the official client's `get` and `post` take it.
+
+        Returns:
+            The body as it came; it may hold the key, see `scrub`.
+
+        Raises:
+            Retryable: There was no answer.
+            Exception: What `failure` makes of an HTTP error.
+        """
         from aiohttp import ClientError
         from httpx2 import Response
         from openai import APIConnectionError, APIStatusError
 
         try:
             # `chat.completions.create` would walk the whole body against its type hints: two fifths of the time.
-            response = await self._client.post("/chat/completions", body=body, cast_to=Response)
+            response: Response = await getattr(self._client, method)(path, cast_to=Response, **more)
         except APIStatusError as error:
-            raise self._failure(error) from None
+            raise self.failure(error.status_code, error.response.text, error.response.headers) from None
         # Most failures of aiohttp arrive as APIConnectionError; malformed HTTP and resets while reading do not.
         except (APIConnectionError, ClientError, OSError) as error:
-            raise Retryable(self._scrub(_root_cause(error))) from None
-        return self._read(response.content)
+            raise Retryable(self.scrub(_root_cause(error))) from None
+        return response.content
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._read(await self.call("post", "/chat/completions", body=body))
 
     def _read(self, content: bytes) -> dict[str, Any]:
-        text = self._scrub(content.decode("utf-8", "replace"))
+        text = self.scrub(content.decode("utf-8", "replace"))
         try:
             raw = json.loads(text)
         except ValueError:
@@ -112,10 +129,9 @@ class ChatConnection:
             raise Retryable(f"the server sent no chat completion but {text[:200]!r}")
         return raw
 
-    def _failure(self, error: "APIStatusError") -> Exception:
+    def failure(self, status: int, text: str, headers: Mapping[str, str]) -> Exception:
         """Sort an HTTP error: final for the run, final for the row, or worth another attempt."""
-        status = error.status_code
-        text = self._scrub(excerpt(error.response.text))
+        text = self.scrub(excerpt(text))
         where = f"{public_url(self._address.base_url)}: HTTP {status}: {text[:500]}"
         if status in (401, 403):
             hint = f"check the key in {self._address.key_env}, and that it may use the model {self._address.model}"
@@ -125,12 +141,12 @@ class ChatConnection:
         if status in FOR_THIS_ROW:
             return Declined(Abstain("bad-request", text))
         if status in RETRYABLE or status >= 500:
-            wait_s = _retry_after_s(error.response.headers)
+            wait_s = _retry_after_s(headers)
             return Retryable(f"HTTP {status}: {text[:200]}", retry_after_s=wait_s, is_refused=status == 429)
         hint = f"check `teacher.model` ({self._address.model}) and `teacher.base_url` in the spec, or OPENAI_BASE_URL"
         return TeacherRefused(where, hint=hint)
 
-    def _scrub(self, text: str) -> str:
+    def scrub(self, text: str) -> str:
         """Blot out the key, in case a server repeats it."""
         key = self._address.api_key
         return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text

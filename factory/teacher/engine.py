@@ -229,7 +229,10 @@ class _Run:
         try:
             raw = await self._try_until_answered(work, connection)
         except Declined as declined:
-            self._settle(call, Usage())
+            if declined.abstain.may_pass:
+                self._release(call)  # it may be asked again, and is then to be paid for
+            else:
+                self._settle(call, Usage())
             return self._fail(work, declined.abstain, Usage())
         except _GaveUp as gave_up:
             self._gave_up = gave_up

@@ -6,8 +6,11 @@ from typing import Any
 
 from factory.errors import TeacherRefused
 from factory.spec import TeacherSpec
+from factory.teacher.batch import GATHERING, BatchEndpoint
+from factory.teacher.batch_service import BatchRules
 from factory.teacher.budget import Spending
 from factory.teacher.chat import Address, ChatConnection, public_url
+from factory.teacher.endpoint import Endpoint
 from factory.teacher.engine import Engine
 from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
@@ -20,9 +23,21 @@ DEFAULT_URL = "https://api.openai.com/v1"
 class OpenAITeacher:
     """A model behind an OpenAI-compatible server; the key is read from the environment when the first call is made."""
 
-    def __init__(self, spec: TeacherSpec, *, replies: Replies | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        spec: TeacherSpec,
+        *,
+        replies: Replies | None = None,
+        limits: Limits | None = None,
+        rules: BatchRules | None = None,
+    ) -> None:
         limits = limits or Limits(concurrency=spec.n_in_flight, timeout_s=spec.timeout_s)
-        endpoint = _OpenAIEndpoint(spec, limits)
+        endpoint: Endpoint = (chat := _OpenAIEndpoint(spec, limits))
+        if spec.mode == "batch":
+            if replies is None:
+                raise ValueError("mode batch needs a reply store: a batch outlives the run that sent it")
+            endpoint = BatchEndpoint(chat, replies, limits=limits, rules=rules or BatchRules())
+            limits = GATHERING
         self._engine = Engine(endpoint, replies=replies, spending=Spending(spec.budget, spec.prices), limits=limits)
 
     @property
