@@ -126,7 +126,7 @@ def make_plan(task: Task, outputs: Path) -> Plan:
         teacher.close()
     cost = sum((stage.cost for stage in planner.stages), Forecast())
     seconds = cost.completion_tokens / WRITTEN_TOKENS_PER_S + cost.prompt_tokens / READ_TOKENS_PER_S
-    prices: Prices | None = spec.teacher.prices
+    prices: Prices | None = spec.teacher.known_prices
     return Plan(
         task=spec.name,
         teacher=spec.teacher.name,

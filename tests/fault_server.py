@@ -89,7 +89,7 @@ class FaultServer:
                     self.close_connection = True
                     return
                 content = say.body if isinstance(say.body, bytes) else json.dumps(say.body or completion()).encode()
-                self.send_response(say.status)
+                self.send_response_only(say.status)  # without a Date of its own
                 for name, value in {"Content-Length": str(len(content)), **say.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()

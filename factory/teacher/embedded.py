@@ -65,7 +65,7 @@ class EmbeddedTeacher:
             first_call_alone=False,  # no key and no name that could be wrong
         )
         self._endpoint = _EmbeddedEndpoint(named, limits, command)
-        spending = Spending(spec.budget, spec.prices)
+        spending = Spending(spec.budget, spec.known_prices)
         self._engine = Engine(self._endpoint, replies=replies, spending=spending, limits=limits)
 
     @property

@@ -21,9 +21,18 @@ class OpenAITeacher:
     """A model behind an OpenAI-compatible server; the key is read from the environment when the first call is made."""
 
     def __init__(self, spec: TeacherSpec, *, replies: Replies | None = None, limits: Limits | None = None) -> None:
-        limits = limits or Limits(concurrency=spec.n_in_flight, timeout_s=spec.timeout_s)
+        limits = limits or Limits(
+            concurrency=spec.n_in_flight,
+            requests_per_minute=spec.requests_per_minute,
+            tokens_per_minute=spec.tokens_per_minute,
+            timeout_s=spec.timeout_s,
+            deadline_s=spec.deadline_s,
+            hedge_after_s=spec.hedge_after_s,
+        )
         endpoint = _OpenAIEndpoint(spec, limits)
-        self._engine = Engine(endpoint, replies=replies, spending=Spending(spec.budget, spec.prices), limits=limits)
+        self._engine = Engine(
+            endpoint, replies=replies, spending=Spending(spec.budget, spec.known_prices), limits=limits
+        )
 
     @property
     def identity(self) -> str:
