@@ -275,7 +275,9 @@ def test_an_endpoint_that_goes_down_in_the_middle_stops_the_run() -> None:
     with FaultServer(lambda body, number: Say() if number < 20 else Say(502)) as server:
         with pytest.raises(TeacherUnavailable, match="HTTP 502"):
             ask(teacher_at(server.url), questions(200))
-        assert len(server.bodies) < 20 + 8 * 4
+        assert (
+            len(server.bodies) <= 20 + (8 + 2) * 4
+        )  # in flight, and who took the places of the first two that gave up
 
 
 def test_a_truncated_reply_is_a_reply_that_says_so() -> None:

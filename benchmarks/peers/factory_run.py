@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.peers.peer_job import MAX_TOKENS, Job, measure, prompt_of
 from factory.spec import Budget, Prices, TeacherSpec
 from factory.teacher import Abstain, Message, Reply, Request, ask, open_teacher
-from benchmarks.peers.peer_job import MAX_TOKENS, Job, measure, prompt_of
 
 FIELDS = "answer"
 """Asked for when the job names none: the factory always asks with a schema."""
