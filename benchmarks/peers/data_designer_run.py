@@ -1,5 +1,6 @@
 """NeMo Data Designer: one text column over seed rows, resuming what it finds in its folder."""
 
+import json
 from collections.abc import Mapping
 
 from benchmarks.peers.peer_job import MAX_TOKENS, Job, measure, prompt_of
@@ -25,15 +26,20 @@ def main() -> None:
             alias="writer", model=job.model, provider="stub", skip_health_check=True, inference_parameters=limits
         )
         builder = dd.DataDesignerConfigBuilder(model_configs=[model])
-        builder.with_seed_dataset(dd.LocalFileSeedSource(path=str(seeds)), sampling_strategy=dd.SamplingStrategy.ORDERED)
-        builder.add_column(
-            dd.LLMTextColumnConfig(name="text", model_alias="writer", system_prompt=job.system, prompt="{{ asked }}")
+        builder.with_seed_dataset(
+            dd.LocalFileSeedSource(path=str(seeds)), sampling_strategy=dd.SamplingStrategy.ORDERED
         )
+        asked = {"name": "text", "model_alias": "writer", "system_prompt": job.system, "prompt": "{{ asked }}"}
+        if job.schema is None:
+            builder.add_column(dd.LLMTextColumnConfig(**asked))
+        else:
+            builder.add_column(dd.LLMStructuredColumnConfig(**asked, output_format=job.schema))
         designer = DataDesigner(model_providers=[provider], artifact_path=job.folder / "artifacts")
         designer.set_run_config(dd.RunConfig(otel_metrics_port=None))
         made = designer.create(builder, num_records=job.calls, dataset_name="reviews", resume=ResumeMode.IF_POSSIBLE)
         rows = made.load_dataset()
-        return dict(zip(rows["number"].tolist(), rows["text"].tolist(), strict=True))
+        answers = zip(rows["number"].tolist(), rows["text"].tolist(), strict=True)
+        return {number: answer if job.schema is None else json.dumps(answer) for number, answer in answers}
 
     measure(play)
 

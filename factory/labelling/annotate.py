@@ -11,7 +11,7 @@ texts a minute. Texts whose reply ends before that are asked again in full.
 import json
 import math
 from collections.abc import Sequence
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +24,7 @@ from factory.records import Origin, Rejection, Rows, TextRow, split, text_datase
 from factory.spec import Label, Model
 from factory.store import Stage
 from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
+from factory.teacher.forecast import n_shared
 from factory.teacher.missing import note_missing
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -99,12 +100,8 @@ def telling_tokens(names: Sequence[str]) -> int:
     """Guess how many tokens of a reply tell each label from all others, the quotation mark included."""
     spelled = sorted(written(name) for name in names)
     # In sorted order the longest prefix that two labels share is one of two neighbours.
-    shared = max(_n_shared(one, other) for one, other in pairwise(spelled))
+    shared = max(n_shared(one, other) for one, other in pairwise(spelled))
     return 1 + math.ceil((shared + 1 - len(QUOTE)) / CHARS_PER_TOKEN)
-
-
-def _n_shared(one: str, other: str) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def label_requests(params: AnnotateParams, texts: Sequence[str], *, n_tokens: int) -> list[Request]:
