@@ -77,6 +77,22 @@ def test_rows_say_where_they_came_from(strategy: Strategy) -> None:
 
 
 @EACH
+def test_each_row_and_each_rejection_names_the_reply_it_is_from(strategy: Strategy, tmp_path: Path) -> None:
+    store = Replies(tmp_path / "replies.log")
+    answers = iter([*["a thing"] * (strategy.forecast(asking(strategy)).calls - 6), "one\ntwo", "", "three"])
+    teacher = ScriptedTeacher(lambda request: next(answers, "four"), replies=store)
+    rows = strategy.stage.run(asking(strategy), teacher=teacher)
+    named = [row["replies"] for part in (rows.kept, rows.rejected) for row in part]
+    assert named[0] == named[1] != named[2]
+    behind = {key for keys in [*named, *rows.report.get("replies", {}).values()] for key in keys}
+    assert behind == {one.key for one in store.exchanges()}
+    found = store.find(named[0][0])
+    assert found is not None
+    assert found.reply["choices"][0]["message"]["content"] == "one\ntwo"
+    teacher.close()
+
+
+@EACH
 def test_equal_params_give_equal_requests(strategy: Strategy) -> None:
     assert requests(strategy) == requests(strategy)
 

@@ -11,6 +11,7 @@ texts a minute. Texts whose reply ends before that are asked again in full.
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -57,9 +58,16 @@ class Annotation(Model):
     probs: tuple[float, ...] | None
 
 
-def annotate_texts(
-    params: AnnotateParams, texts: Sequence[str], teacher: Teacher, *, stage: str
-) -> list[Annotation | Abstain]:
+@dataclass(frozen=True)
+class Judgement:
+    """What the teacher says of one text."""
+
+    answer: Annotation | Abstain
+    replies: tuple[str, ...] = ()
+    """Keys of the replies it was read from, oldest first; the last one decided."""
+
+
+def annotate_texts(params: AnnotateParams, texts: Sequence[str], teacher: Teacher, *, stage: str) -> list[Judgement]:
     """Ask the teacher for the label of each text.
 
     Args:
@@ -69,20 +77,24 @@ def annotate_texts(
         stage: Name under which progress is reported.
 
     Returns:
-        One annotation or abstention a text, in order.
+        One judgement a text, in order.
     """
-    answers = _answers(params, texts, teacher, stage, n_tokens=telling_tokens(params.names))
-    cut_off = [n for n, answer in enumerate(answers) if isinstance(answer, Abstain) and answer.reason == "truncated"]
+    judgements = _judgements(params, texts, teacher, stage, n_tokens=telling_tokens(params.names))
+    cut_off = [n for n, one in enumerate(judgements) if _is_truncated(one.answer)]
     if cut_off:
-        in_full = _answers(params, [texts[n] for n in cut_off], teacher, stage, n_tokens=params.max_tokens)
-        for position, answer in zip(cut_off, in_full, strict=True):
-            answers[position] = answer
-    return answers
+        in_full = _judgements(params, [texts[n] for n in cut_off], teacher, stage, n_tokens=params.max_tokens)
+        for position, again in zip(cut_off, in_full, strict=True):
+            judgements[position] = Judgement(again.answer, judgements[position].replies + again.replies)
+    return judgements
 
 
-def _answers(
+def _is_truncated(answer: Annotation | Abstain) -> bool:
+    return isinstance(answer, Abstain) and answer.reason == "truncated"
+
+
+def _judgements(
     params: AnnotateParams, texts: Sequence[str], teacher: Teacher, stage: str, *, n_tokens: int
-) -> list[Annotation | Abstain]:
+) -> list[Judgement]:
     done = 0
 
     def count(_position: int, _answer: Reply | Abstain) -> None:
@@ -91,7 +103,10 @@ def _answers(
         emit(Progressed(stage, done, len(texts), "labels"))
 
     return [
-        answer if isinstance(answer, Abstain) else parse_label(answer, params.names)
+        Judgement(
+            answer if isinstance(answer, Abstain) else parse_label(answer, params.names),
+            (answer.key,) if answer.key else (),
+        )
         for answer in ask(teacher, label_requests(params, texts, n_tokens=n_tokens), on_reply=count)
     ]
 
@@ -147,9 +162,10 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
     Returns:
         Kept rows are silver. `is_complete` is false when the budget ended first or the teacher was out of reach.
     """
-    answers = annotate_texts(params, rows.kept["text"], teacher, stage=ANNOTATE.name)
+    judgements = annotate_texts(params, rows.kept["text"], teacher, stage=ANNOTATE.name)
     labelled, rejections = [], {}
-    for position, (row, answer) in enumerate(zip(rows.kept, answers, strict=True)):
+    for position, (row, judgement) in enumerate(zip(rows.kept, judgements, strict=True)):
+        answer = judgement.answer
         if isinstance(answer, Abstain):
             rejections[position] = Rejection(f"abstain-{answer.reason}")
         label, probs = (None, None) if isinstance(answer, Abstain) else (answer.label, answer.probs)
@@ -160,10 +176,11 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
                 origin=Origin.SILVER,
                 teacher=teacher.identity,
                 label_probs=probs,
+                replies=(*row["replies"], *judgement.replies),
             )
         )
     result = split(text_dataset(labelled), rejections, by=ANNOTATE.name)
-    return note_missing(result, answers)
+    return note_missing(result, [judgement.answer for judgement in judgements])
 
 
-ANNOTATE: Stage[Rows] = Stage("annotate", 3, AnnotateParams, annotate, Rows, files=(SYSTEM, USER))
+ANNOTATE: Stage[Rows] = Stage("annotate", 4, AnnotateParams, annotate, Rows, files=(SYSTEM, USER))

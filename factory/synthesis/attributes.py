@@ -137,7 +137,8 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
             wanted texts.
 
     Returns:
-        One row a text; see `strategy.write_all`. The report lists the things by label.
+        One row a text; see `strategy.write_all`. The report lists the things by label, and under `replies` the keys
+        of those in which they were named.
     """
     proposals = things_prompts(params)
     genre = genre_of(cast(AttributesOptions, params.options).genre)
@@ -154,7 +155,11 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
         by_label.setdefault(one.label, []).append(answer)
     things = {label.name: things_of(label, by_label[label.name], genre) for label in _wanted_labels(params)}
     rows = write_all(attribute_prompts(params, things), teacher, strategy=ATTRIBUTES.stage.name)
-    report = {**rows.report, "things": {label: list(named) for label, named in things.items()}}
+    report = {
+        **rows.report,
+        "things": {label: list(named) for label, named in things.items()},
+        "replies": {label: [answer.key for answer in given if answer.key] for label, given in by_label.items()},
+    }
     # Without an answer here, texts were written about fewer things than asked for.
     return note_missing(Rows(rows.kept, rows.rejected, report, rows.is_complete), answers)
 
@@ -183,7 +188,7 @@ def _some_of(things: Sequence[str], n: int, rng: np.random.Generator) -> list[st
 
 
 ATTRIBUTES = Strategy(
-    Stage("attributes", 1, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
+    Stage("attributes", 2, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
     AttributesOptions,
     forecast_attributes,
 )

@@ -100,5 +100,6 @@ def rows_from(labels: Sequence[str], answers: Sequence[Reply | Abstain], *, stra
                 rejections[len(rows)] = Rejection("too-long", float(len(text)))
             elif texts and is_refusal(text):
                 rejections[len(rows)] = Rejection("refusal")
-            rows.append(TextRow(text[:MAX_CHARS], label, Origin.SYNTHETIC, strategy, teacher))
+            replies = (answer.key,) if answer.key else ()
+            rows.append(TextRow(text[:MAX_CHARS], label, Origin.SYNTHETIC, strategy, teacher, replies=replies))
     return note_missing(split(text_dataset(rows), rejections, by=strategy), answers)
