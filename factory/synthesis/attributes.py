@@ -188,7 +188,7 @@ def _some_of(things: Sequence[str], n: int, rng: np.random.Generator) -> list[st
 
 
 ATTRIBUTES = Strategy(
-    Stage("attributes", 2, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
+    Stage("attributes", 3, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
     AttributesOptions,
     forecast_attributes,
 )

@@ -13,6 +13,7 @@ from pydantic import Field
 from factory.prompts import render
 from factory.spec import Label, Model
 from factory.teacher import Message
+from factory.teacher.repair import REPAIR
 
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM, TASK, THINGS, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system", "task", "things_user", "write_user"))
@@ -22,7 +23,7 @@ GENRE_FILES: dict[GenreName, Path] = {
     "utterance": PROMPTS / "utterance.v1.yaml",
     "article": PROMPTS / "article.v1.yaml",
 }
-PROMPT_FILES = (SYSTEM, TASK, THINGS, WRITE, *GENRE_FILES.values())
+PROMPT_FILES = (SYSTEM, TASK, THINGS, WRITE, REPAIR, *GENRE_FILES.values())
 """All that decides what a strategy asks; the stages that ask list them."""
 Phrases = Annotated[tuple[str, ...], Field(min_length=1)]
 

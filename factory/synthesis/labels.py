@@ -85,5 +85,5 @@ def forecast_labels(params: WriteParams) -> Forecast:
 
 
 LABELS = Strategy(
-    Stage("labels", 2, WriteParams, write_by_label, Rows, files=PROMPT_FILES), LabelsOptions, forecast_labels
+    Stage("labels", 3, WriteParams, write_by_label, Rows, files=PROMPT_FILES), LabelsOptions, forecast_labels
 )
