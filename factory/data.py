@@ -78,7 +78,7 @@ def read(params: ReadParams, *, file: DataFile) -> Rows:
     return all_kept(read_rows(file.path, labels=labels, origin=params.origin))
 
 
-READ = Stage("read", 1, ReadParams, read, Rows)
+READ = Stage("read", 2, ReadParams, read, Rows)
 
 
 def read_rows(path: Path, *, labels: Sequence[str] | None, origin: Origin) -> "Dataset":

@@ -47,6 +47,8 @@ class TextRow:
     label_probs: tuple[float, ...] | None = None
     """Soft label in spec label order, sums to 1; null when there is none."""
     weight: float = 1.0
+    replies: tuple[str, ...] = ()
+    """Keys in the reply store, oldest first: of the reply that wrote the text, of those that labelled it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def text_features(*, rejected: bool = False) -> "Features":
         "teacher": Value("string"),
         "parents": Sequence(Value("string")),
         "weight": Value("float64"),
+        "replies": Sequence(Value("string")),
     }
     if rejected:
         columns |= {"rejected_by": Value("string"), "reason": Value("string"), "score": Value("float64")}
@@ -96,6 +99,7 @@ def text_dataset(rows: Sequence[TextRow]) -> "Dataset":
         "teacher": [row.teacher for row in rows],
         "parents": [list(row.parents) for row in rows],
         "weight": [row.weight for row in rows],
+        "replies": [list(row.replies) for row in rows],
     }
     return Dataset.from_dict(columns, features=text_features())
 

@@ -7,9 +7,11 @@ files by `factory.check`; both report through `SpecError` with the line of the Y
 import json
 import re
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,6 +29,7 @@ from factory.spec_errors import problems_of
 from factory.spec_source import Source, read_source
 
 SPEC_FILE = "spec.yaml"
+PRICES_FILE = Path(__file__).with_name("prices.yaml")
 
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Task names become folder names, registry names and URLs."""
@@ -118,6 +121,12 @@ class Prices(Model):
     output_usd_per_million: Annotated[float, Field(ge=0)]
 
 
+@cache
+def _price_list() -> dict[str, tuple[float, float]]:
+    listed: dict[str, tuple[float, float]] = yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8"))
+    return listed
+
+
 class TeacherSpec(Model):
     """Which LLM may be asked, how fast, and what may be spent."""
 
@@ -133,9 +142,17 @@ class TeacherSpec(Model):
     concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Requests in flight at once; default: 4 for the embedded teacher, 8 for others."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """How long one request may take."""
+    """How long one attempt may take."""
+    deadline_s: Annotated[float, Field(gt=0)] | None = None
+    """How long one request may take with all its attempts; then its row is left out and asked for again next time."""
+    hedge_after_s: Annotated[float, Field(gt=0)] | None = None
+    """A call without an answer for so long is made a second time and the first answer counts; both are charged."""
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Tokens of the prompt and the most that may be written, evenly spread, as servers count them."""
     budget: Budget = Budget()
     prices: Prices | None = None
+    """Default: the list of known prices (factory/prices.yaml) for models of OpenAI itself."""
 
     # Neither message repeats the value: it may hold a secret.
     @field_validator("api_key_env")
@@ -158,10 +175,23 @@ class TeacherSpec(Model):
         # Four already keep two cores busy, and each further slot of llama.cpp reads the shared part of a prompt anew.
         return self.concurrency or (4 if self.name == "embedded" else 8)
 
+    @property
+    def known_prices(self) -> Prices | None:
+        """Prices of the spec, else those of the list; None where neither knows."""
+        if self.prices is not None or self.name != "openai" or self.model is None:
+            return self.prices
+        if self.base_url is not None and not self.base_url.startswith("https://api.openai.com/"):
+            return None  # another server may serve a model of the same name at any price
+        known = _price_list().get(re.sub(r"-\d{4}-\d\d-\d\d$", "", self.model))
+        return known and Prices(input_usd_per_million=known[0], output_usd_per_million=known[1])
+
     @model_validator(mode="after")
     def _check_money(self) -> "TeacherSpec":
-        if self.name == "openai" and self.budget.usd is not None and self.prices is None:
-            raise ValueError("a usd budget needs prices: {input_usd_per_million, output_usd_per_million}")
+        if self.name == "openai" and self.budget.usd is not None and self.known_prices is None:
+            raise ValueError(
+                f"a usd budget needs prices, and those of {self.model} are not known: give "
+                "prices: {input_usd_per_million, output_usd_per_million}"
+            )
         if self.name == "openai" and self.model is None:
             raise ValueError("the openai teacher needs a model name")
         if self.name != "openai" and self.mode == "batch":

@@ -38,7 +38,7 @@ def test_the_golden_rows_of_the_read_stage(write: Write) -> None:
     content = GOOD + '\n{"label": "hours", "text": "öffnet ihr sonntags?", "id": 7}\n'
     params = ReadParams(origin=Origin.GOLD, labels=LABELS, needs_label=True)
     rows = read(params, file=DataFile(write(content)))
-    assert READ.version == 1
+    assert READ.version == 2
     assert rows.kept.to_dict() == json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert len(rows.rejected) == 0
 

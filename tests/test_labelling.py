@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,10 @@ from factory.labelling.annotate import (
 from factory.labelling.distribution import label_distribution
 from factory.labelling.verify import VERIFY, OnDisagreement, VerifyParams, verify
 from factory.records import Origin, Rows, TextRow, all_kept, text_dataset
-from factory.spec import Label
+from factory.spec import Budget, Label
+from factory.teacher.budget import Spending
 from factory.teacher.protocol import Abstain, Reply, Request, TokenLogprob
+from factory.teacher.replies import Replies
 from factory.teacher.scripted import ScriptedTeacher
 from tests.golden_file import check_golden, in_words
 
@@ -127,6 +130,27 @@ def test_a_reply_that_ends_before_it_tells_the_label_is_asked_again_in_full() ->
     result = annotate(PARAMS, rows=rows(("rain", "Weather"), ("films", "Weather")), teacher=teacher)
     assert result.kept["label"][:] == ["Weather", "PlayVideo"]
     assert [request.max_tokens for request in teacher.history] == [3, 3, 64]
+    assert [len(keys) for keys in result.kept["replies"]] == [1, 2]
+
+
+def test_a_row_names_the_reply_that_wrote_it_and_then_those_that_labelled_it(tmp_path: Path) -> None:
+    store = Replies(tmp_path / "replies.log")
+    teacher = ScriptedTeacher(['"Weather"', "Sports", "Sports"], replies=store)
+    written = [TextRow(text, "Weather", Origin.SYNTHETIC, replies=("writer",)) for text in ("rain", "goal")]
+    params = VerifyParams(description="d", labels=LABELS)
+    result = verify(params, rows=all_kept(text_dataset(written)), teacher=teacher)
+    asked = [store.find(row["replies"][1]) for part in (result.kept, result.rejected) for row in part]
+    assert [row["replies"][0] for part in (result.kept, result.rejected) for row in part] == ["writer"] * 2
+    assert ["rain" in str(one and one.payload) for one in asked] == [True, False]
+    again = verify(params, rows=all_kept(text_dataset(written)), teacher=ScriptedTeacher([], replies=store))
+    assert (again.kept.to_list(), again.rejected.to_list()) == (result.kept.to_list(), result.rejected.to_list())
+    teacher.close()
+
+
+def test_a_text_the_budget_left_unasked_names_no_further_reply() -> None:
+    teacher = ScriptedTeacher(['"Weather"'], spending=Spending(Budget(calls=1)))
+    result = annotate(PARAMS, rows=rows(("a", "Weather"), ("b", "Weather")), teacher=teacher)
+    assert [len(row["replies"]) for part in (result.kept, result.rejected) for row in part] == [1, 0]
 
 
 def rows(*pairs: tuple[str, str]) -> Rows:
@@ -135,7 +159,7 @@ def rows(*pairs: tuple[str, str]) -> Rows:
 
 def teacher_that_says(answers: dict[str, str | Abstain]) -> ScriptedTeacher:
     def answer(request: Request) -> str | Abstain:
-        text = request.messages[-1].content.removeprefix('Text: "').removesuffix('"\nLabel in double quotes:')
+        text = request.messages[1].content.removeprefix('Text: "').removesuffix('"\nLabel in double quotes:')
         said = answers[text]
         return said if isinstance(said, Abstain) else json.dumps(said)
 
@@ -165,7 +189,7 @@ def test_annotation_makes_silver_rows_and_never_shows_the_label_it_hides() -> No
     teacher = teacher_that_says({"a": "Weather"})
     gold = all_kept(text_dataset([TextRow("a", "PlayMusic", Origin.GOLD)]))
     result = annotate(PARAMS, rows=gold, teacher=teacher)
-    assert result.kept[0] | {"teacher": ""} == text_dataset([TextRow("a", "Weather", Origin.SILVER)])[0]
+    assert result.kept[0] | {"teacher": "", "replies": []} == text_dataset([TextRow("a", "Weather", Origin.SILVER)])[0]
 
 
 def test_a_budget_that_ends_leaves_an_incomplete_result() -> None:
@@ -175,9 +199,9 @@ def test_a_budget_that_ends_leaves_an_incomplete_result() -> None:
     assert (len(result.kept), result.report["stopped"]) == (1, "budget")
 
 
-def test_the_prompt_of_the_annotate_stage_is_what_version_3_says() -> None:
+def test_the_prompt_of_the_annotate_stage_is_what_version_5_says() -> None:
     request = label_requests(PARAMS, ["play some jazz"], n_tokens=9)[0]
-    assert ANNOTATE.version == 3
+    assert ANNOTATE.version == 5
     assert [message.content for message in request.messages] == [
         "You sort texts by what they are about. What a person asks.\n"
         'Labels: "PlayMusic", "PlayVideo", "Weather".\n'
@@ -191,7 +215,10 @@ def golden_teacher() -> ScriptedTeacher:
     """Answer with log-probabilities, without them, wrongly, and not at all."""
     path = [token('"', 0.9), token("Play", 0.6, Weather=0.2), token("Music", 0.75, Video=0.25), token('"', 1.0)]
     return ScriptedTeacher(
-        [reply('"PlayMusic"', path), '"Weather"', "Sports", reply('"Play', finish_reason="length"), '"Weather"']
+        [
+            *[reply('"PlayMusic"', path), '"Weather"', "Sports", reply('"Play', finish_reason="length")],
+            *["Sports", '"Weather"'],  # asked once more
+        ]
     )
 
 

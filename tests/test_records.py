@@ -39,6 +39,7 @@ ROWS = st.builds(
     parents=st.lists(TEXTS, max_size=3).map(tuple),
     label_probs=st.one_of(st.none(), st.tuples(st.floats(0, 1), st.floats(0, 1))),
     weight=st.floats(0, 10),
+    replies=st.lists(TEXTS, max_size=3).map(tuple),
 )
 
 
@@ -59,6 +60,7 @@ def test_rows_hold_what_was_put_into_them(rows: list[TextRow]) -> None:
             tuple(row["parents"]),
             None if row["label_probs"] is None else tuple(row["label_probs"]),
             row["weight"],
+            tuple(row["replies"]),
         )
         for row in text_dataset(rows)
     ]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.errors import SpecError
-from factory.spec import SPEC_FILE, Spec, load_spec, spec_schema
+from factory.spec import PRICES_FILE, SPEC_FILE, Spec, load_spec, spec_schema
 from factory.spec_source import MAX_BYTES, MAX_PROBLEMS, MAX_VALUES, read_source
 
 REPOSITORY = Path(__file__).parent.parent
@@ -311,3 +311,24 @@ def test_shipped_specs_are_valid_for_the_factory_and_for_editors(path: Path) -> 
     assert load_spec(path.parent).name == path.parent.name
     assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=../../docs/spec.schema.json\n")
     jsonschema.Draft202012Validator(spec_schema()).validate(read_source(path).data)
+
+
+MONEY = FOUR_KEYS + "teacher: {{name: openai, model: {model}, budget: {{usd: 1}}{more}}}\n"
+
+
+def test_known_prices_are_used_and_unknown_ones_with_a_money_limit_are_an_error(folder: Path) -> None:
+    dated = load_spec(write(folder, MONEY.format(model="gpt-4o-mini-2024-07-18", more=""))).teacher.known_prices
+    assert dated is not None and (dated.input_usd_per_million, dated.output_usd_per_million) == (0.15, 0.60)
+    (problem,) = problems(folder, MONEY.format(model="gpt-99", more=""))
+    assert "prices" in problem and "gpt-99" in problem
+    (problem,) = problems(folder, MONEY.format(model="gpt-4o-mini", more=", base_url: http://localhost:8000/v1"))
+    assert "not known" in problem
+    own = ", prices: {input_usd_per_million: 1, output_usd_per_million: 2}"
+    spec = load_spec(write(folder, MONEY.format(model="gpt-4o-mini", more=own)))
+    assert spec.teacher.known_prices == spec.teacher.prices
+
+
+def test_every_listed_price_is_two_numbers_the_dearer_one_last() -> None:
+    listed = yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8"))
+    assert len(listed) >= 5
+    assert all(0 < to_read < to_write for to_read, to_write in listed.values())

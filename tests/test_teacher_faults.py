@@ -146,20 +146,48 @@ def test_one_failure_does_not_show(say: Say) -> None:
         assert len(server.bodies) == 2
 
 
-@pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_is_obeyed_by_every_call(form: str) -> None:
-    times: list[float] = []
+@pytest.mark.parametrize("form", ["seconds", "date", "date of a clock that is wrong"])
+def test_retry_after_is_obeyed_by_the_request_it_was_said_to_and_by_no_other(form: str) -> None:
+    times: dict[str, list[float]] = {}
+    wrong_s = 5_000_000 if form.endswith("wrong") else 0
 
     def behave(body: dict[str, Any], number: int) -> Say:
-        times.append(time.monotonic())
+        seen = times.setdefault(text_of(body), [])
+        seen.append(time.monotonic())
         # A date has whole seconds: up to one of the two is lost.
-        value = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
-        return Say(429, headers={"Retry-After": value}) if number == 0 else Say()
+        now = time.time() + wrong_s
+        value = "1" if form == "seconds" else formatdate(now + 2, usegmt=True)
+        is_refused = text_of(body) == "question 3" and len(seen) == 1
+        return Say(429, headers={"Retry-After": value, "Date": formatdate(now, usegmt=True)}) if is_refused else Say()
 
     with FaultServer(behave) as server:
-        answers = ask(teacher_at(server.url, first_call_alone=False, concurrency=1), questions(3))
+        answers = ask(teacher_at(server.url), questions(20))
     assert all(isinstance(answer, Reply) for answer in answers)
-    assert times[1] - times[0] >= 0.95
+    refused = times.pop("question 3")
+    assert 0.95 <= refused[1] - refused[0] < 3
+    assert max(max(seen) for seen in times.values()) < refused[0] + 0.9
+
+
+def test_no_more_requests_a_minute_than_the_spec_allows() -> None:
+    times: list[float] = []
+    with FaultServer(lambda body, number: times.append(time.monotonic()) or Say()) as server:
+        ask(teacher_at(server.url, requests_per_minute=600.0), questions(16))
+    assert times[-1] - times[0] >= 0.4  # ten in the first second, the rest a tenth of a second apart
+
+
+def test_a_slow_call_is_made_twice_and_the_first_answer_counts(tmp_path: Path) -> None:
+    def behave(body: dict[str, Any], number: int) -> Say:
+        return Say(end="hang") if number == 3 else Say()
+
+    with FaultServer(behave) as server:
+        teacher = teacher_at(server.url, tmp_path / "replies.log", hedge_after_s=0.1)
+        started = time.monotonic()
+        answers = ask(teacher, questions(6))
+        assert time.monotonic() - started < 3
+        assert len(server.bodies) == 7
+    assert all(isinstance(answer, Reply) for answer in answers)
+    assert teacher.spending.calls == 7  # both are charged
+    teacher.close()
 
 
 # What costs one row
@@ -199,6 +227,57 @@ def test_a_reply_that_is_no_answer_becomes_an_abstention(body: dict[str, Any], r
         assert len(server.bodies) == 3
     assert [isinstance(answer, Reply) for answer in answers] == [True, False, True]
     assert isinstance(answers[1], Abstain) and answers[1].reason == reason
+
+
+def test_a_request_that_always_fails_costs_its_own_row_only_and_stands_in_the_ledger(tmp_path: Path) -> None:
+    def behave(body: dict[str, Any], number: int) -> Say:
+        return Say(500, {"error": "boom"}) if text_of(body) == "question 4" else Say()
+
+    with FaultServer(behave) as server:
+        teacher = teacher_at(server.url, tmp_path / "replies.log")
+        answers = ask(teacher, questions(9))
+        assert len(server.bodies) == 8 + 4
+    assert [isinstance(answer, Reply) for answer in answers] == [n != 4 for n in range(9)]
+    abstained = answers[4]
+    assert isinstance(abstained, Abstain) and abstained.reason == "unavailable" and abstained.may_pass
+    (failure,) = Replies(tmp_path / "replies.log").ledger.failures()
+    assert (failure.reason, failure.attempts, failure.asked) == ("unavailable", 4, "question 4")
+    assert "HTTP 500" in failure.detail
+    assert teacher.spending.calls == 8
+    teacher.close()
+
+
+def test_what_each_failure_cost_is_in_the_ledger(tmp_path: Path) -> None:
+    bodies = {"question 1": Say(400, {"error": "no"}), "question 2": Say(200, completion(None, refusal="I must not"))}
+    with FaultServer(lambda body, number: bodies.get(text_of(body), Say())) as server:
+        teacher = teacher_at(server.url, tmp_path / "replies.log")
+        ask(teacher, questions(4))
+        teacher.close()
+    failures = {one.asked: one for one in Replies(tmp_path / "replies.log").ledger.failures()}
+    assert {asked: (one.reason, one.attempts, one.completion_tokens) for asked, one in failures.items()} == {
+        "question 1": ("bad-request", 1, 0),
+        "question 2": ("refusal", 1, 5),
+    }
+
+
+def test_a_request_may_not_take_longer_than_its_deadline() -> None:
+    def behave(body: dict[str, Any], number: int) -> Say:
+        return Say(503, headers={"Retry-After": "1"}) if text_of(body) == "question 2" else Say()
+
+    with FaultServer(behave) as server:
+        started = time.monotonic()
+        answers = ask(teacher_at(server.url, deadline_s=0.5), questions(4))
+        assert time.monotonic() - started < 0.9
+    assert [getattr(answer, "reason", "") for answer in answers] == ["", "", "deadline", ""]
+
+
+def test_an_endpoint_that_goes_down_in_the_middle_stops_the_run() -> None:
+    with FaultServer(lambda body, number: Say() if number < 20 else Say(502)) as server:
+        with pytest.raises(TeacherUnavailable, match="HTTP 502"):
+            ask(teacher_at(server.url), questions(200))
+        assert (
+            len(server.bodies) <= 20 + (8 + 2) * 4
+        )  # in flight, and who took the places of the first two that gave up
 
 
 def test_a_truncated_reply_is_a_reply_that_says_so() -> None:

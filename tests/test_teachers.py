@@ -95,6 +95,22 @@ def test_what_was_answered_comes_from_the_cache_the_next_time(opened: Open) -> N
     assert (first.text, first.prompt_tokens) == (second.text, second.prompt_tokens)
 
 
+def test_an_answer_says_where_it_stands_in_the_reply_store_live_and_cached(opened: Open) -> None:
+    answers = [ask(opened(), [question(), question("other")]) for _ in range(2)]
+    keys = [[answer.key for answer in both] for both in answers]
+    assert keys[0] == keys[1]
+    assert len({len(key) for key in keys[0]}) == 1 and len(set(keys[0])) == 2 and len(keys[0][0]) == 64
+
+
+def test_an_abstention_says_where_its_failure_stands_in_the_ledger(tmp_path: Path) -> None:
+    replies = Replies(tmp_path / "replies.log")
+    teacher = ScriptedTeacher([Abstain("refusal", "no")], replies=replies)
+    (answer,) = ask(teacher, [question()])
+    assert [failure.key for failure in replies.ledger.failures()] == [answer.key]
+    assert answer == Abstain("refusal", "no")
+    teacher.close()
+
+
 def test_another_sample_is_another_question(opened: Open) -> None:
     teacher = opened()
     ask(teacher, [question(sample=0)])

@@ -109,4 +109,4 @@ class _NoEncoder:
         raise NotImplementedError("the vectors are given")
 
 
-DEDUP: Stage[Rows] = Stage("dedup", 1, DedupParams, deduplicate, Rows)
+DEDUP: Stage[Rows] = Stage("dedup", 2, DedupParams, deduplicate, Rows)

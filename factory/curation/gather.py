@@ -28,4 +28,4 @@ def gather(params: GatherParams, **parts: Rows) -> Rows:
     return Rows(rows.kept, rows.rejected, rows.report, is_complete=all(part.is_complete for part in parts.values()))
 
 
-GATHER: Stage[Rows] = Stage("gather", 1, GatherParams, gather, Rows)
+GATHER: Stage[Rows] = Stage("gather", 2, GatherParams, gather, Rows)

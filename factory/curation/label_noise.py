@@ -104,4 +104,4 @@ def _find_suspects(given: NDArray[np.int64], probs: NDArray[np.float64], filter_
     return [int(position) for position in np.flatnonzero(mask)]
 
 
-LABEL_NOISE: Stage[Rows] = Stage("label-noise", 1, LabelNoiseParams, reject_noise, Rows)
+LABEL_NOISE: Stage[Rows] = Stage("label-noise", 2, LabelNoiseParams, reject_noise, Rows)

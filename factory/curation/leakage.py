@@ -86,4 +86,4 @@ def _find_near(
     return found
 
 
-LEAKAGE: Stage[Rows] = Stage("leakage", 1, LeakageParams, remove_leaks, Rows)
+LEAKAGE: Stage[Rows] = Stage("leakage", 2, LeakageParams, remove_leaks, Rows)

@@ -57,4 +57,4 @@ def allocate(n: int, sizes: Mapping[str, int]) -> dict[str, int]:
     return dict(zip(sizes, places.tolist(), strict=True))
 
 
-SAMPLE: Stage[Rows] = Stage("sample", 1, SampleParams, sample, Rows)
+SAMPLE: Stage[Rows] = Stage("sample", 2, SampleParams, sample, Rows)

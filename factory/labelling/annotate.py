@@ -11,7 +11,8 @@ texts a minute. Texts whose reply ends before that are asked again in full.
 import json
 import math
 from collections.abc import Sequence
-from itertools import pairwise, takewhile
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +24,10 @@ from factory.prompts import render
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
 from factory.store import Stage
-from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
+from factory.teacher import Abstain, Message, Reply, Request, Teacher
+from factory.teacher.forecast import n_shared
 from factory.teacher.missing import note_missing
+from factory.teacher.repair import REPAIR, Answered, ask_and_read
 
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "label_system.v2.jinja"
@@ -56,55 +59,39 @@ class Annotation(Model):
     probs: tuple[float, ...] | None
 
 
-def annotate_texts(
-    params: AnnotateParams, texts: Sequence[str], teacher: Teacher, *, stage: str
-) -> list[Annotation | Abstain]:
-    """Ask the teacher for the label of each text.
+Judgement = Answered[Annotation]
+"""What the teacher says of one text, and the replies it was read from."""
+
+
+def annotate_texts(params: AnnotateParams, texts: Sequence[str], teacher: Teacher, *, stage: str) -> list[Judgement]:
+    """Ask the teacher for the label of each text; once more where the reply names none.
 
     Args:
         params: Task description and labels.
         texts: What to label.
-        teacher: Whom to ask; one call a text.
+        teacher: Whom to ask; one call a text, as a rule.
         stage: Name under which progress is reported.
 
     Returns:
-        One annotation or abstention a text, in order.
+        One judgement a text, in order.
     """
-    answers = _answers(params, texts, teacher, stage, n_tokens=telling_tokens(params.names))
-    cut_off = [n for n, answer in enumerate(answers) if isinstance(answer, Abstain) and answer.reason == "truncated"]
-    if cut_off:
-        in_full = _answers(params, [texts[n] for n in cut_off], teacher, stage, n_tokens=params.max_tokens)
-        for position, answer in zip(cut_off, in_full, strict=True):
-            answers[position] = answer
-    return answers
+    answered: set[int] = set()
 
+    def count(position: int, _answer: Reply | Abstain) -> None:
+        answered.add(position)
+        emit(Progressed(stage, len(answered), len(texts), "labels"))
 
-def _answers(
-    params: AnnotateParams, texts: Sequence[str], teacher: Teacher, stage: str, *, n_tokens: int
-) -> list[Annotation | Abstain]:
-    done = 0
-
-    def count(_position: int, _answer: Reply | Abstain) -> None:
-        nonlocal done
-        done += 1
-        emit(Progressed(stage, done, len(texts), "labels"))
-
-    return [
-        answer if isinstance(answer, Abstain) else parse_label(answer, params.names)
-        for answer in ask(teacher, label_requests(params, texts, n_tokens=n_tokens), on_reply=count)
-    ]
+    requests = label_requests(params, texts, n_tokens=telling_tokens(params.names))
+    read = partial(parse_label, labels=params.names)
+    return ask_and_read(teacher, requests, read, most_tokens=params.max_tokens, on_reply=count)
 
 
 def telling_tokens(names: Sequence[str]) -> int:
     """Guess how many tokens of a reply tell each label from all others, the quotation mark included."""
     spelled = sorted(written(name) for name in names)
     # In sorted order the longest prefix that two labels share is one of two neighbours.
-    shared = max(_n_shared(one, other) for one, other in pairwise(spelled))
+    shared = max(n_shared(one, other) for one, other in pairwise(spelled))
     return 1 + math.ceil((shared + 1 - len(QUOTE)) / CHARS_PER_TOKEN)
-
-
-def _n_shared(one: str, other: str) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def label_requests(params: AnnotateParams, texts: Sequence[str], *, n_tokens: int) -> list[Request]:
@@ -150,9 +137,10 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
     Returns:
         Kept rows are silver. `is_complete` is false when the budget ended first or the teacher was out of reach.
     """
-    answers = annotate_texts(params, rows.kept["text"], teacher, stage=ANNOTATE.name)
+    judgements = annotate_texts(params, rows.kept["text"], teacher, stage=ANNOTATE.name)
     labelled, rejections = [], {}
-    for position, (row, answer) in enumerate(zip(rows.kept, answers, strict=True)):
+    for position, (row, judgement) in enumerate(zip(rows.kept, judgements, strict=True)):
+        answer = judgement.answer
         if isinstance(answer, Abstain):
             rejections[position] = Rejection(f"abstain-{answer.reason}")
         label, probs = (None, None) if isinstance(answer, Abstain) else (answer.label, answer.probs)
@@ -163,10 +151,11 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
                 origin=Origin.SILVER,
                 teacher=teacher.identity,
                 label_probs=probs,
+                replies=(*row["replies"], *judgement.replies),
             )
         )
     result = split(text_dataset(labelled), rejections, by=ANNOTATE.name)
-    return note_missing(result, answers)
+    return note_missing(result, [judgement.answer for judgement in judgements])
 
 
-ANNOTATE: Stage[Rows] = Stage("annotate", 3, AnnotateParams, annotate, Rows, files=(SYSTEM, USER))
+ANNOTATE: Stage[Rows] = Stage("annotate", 5, AnnotateParams, annotate, Rows, files=(SYSTEM, USER, REPAIR))

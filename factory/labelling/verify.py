@@ -20,6 +20,7 @@ from factory.records import Origin, Rejection, Rows, TextRow, split, text_datase
 from factory.store import Stage
 from factory.teacher import Abstain, Teacher
 from factory.teacher.missing import note_missing
+from factory.teacher.repair import REPAIR
 
 
 class OnDisagreement(StrEnum):
@@ -52,12 +53,12 @@ def verify(params: VerifyParams, *, rows: Rows, teacher: Teacher) -> Rows:
         or the teacher was out of reach.
     """
     names = params.names
-    answers = annotate_texts(params, rows.kept["text"], teacher, stage=VERIFY.name)
-    answers = calibrate_answers(answers, rows.kept["label"], names)
+    judgements = annotate_texts(params, rows.kept["text"], teacher, stage=VERIFY.name)
+    answers = calibrate_answers([judgement.answer for judgement in judgements], rows.kept["label"], names)
     verified: list[TextRow] = []
     rejections: dict[int, Rejection] = {}
     relabelled: list[dict[str, Any]] = []
-    for position, (row, answer) in enumerate(zip(rows.kept, answers, strict=True)):
+    for position, (row, answer, judgement) in enumerate(zip(rows.kept, answers, judgements, strict=True)):
         label, rejection = _judge(params, row["label"], answer, names)
         if rejection is not None:
             rejections[position] = rejection
@@ -73,6 +74,7 @@ def verify(params: VerifyParams, *, rows: Rows, teacher: Teacher) -> Rows:
                 parents=tuple(row["parents"]),
                 label_probs=None if isinstance(answer, Abstain) else answer.probs,
                 weight=row["weight"],
+                replies=(*row["replies"], *judgement.replies),
             )
         )
     result = split(text_dataset(verified), rejections, by=VERIFY.name, report={"relabelled": relabelled})
@@ -127,4 +129,4 @@ def _weighted(probs: Sequence[float], factors: NDArray[np.float64], names: Seque
     return Annotation(label=names[int(weighted.argmax())], probs=tuple(weighted.tolist()))
 
 
-VERIFY: Stage[Rows] = Stage("verify", 3, VerifyParams, verify, Rows, files=(SYSTEM, USER))
+VERIFY: Stage[Rows] = Stage("verify", 5, VerifyParams, verify, Rows, files=(SYSTEM, USER, REPAIR))

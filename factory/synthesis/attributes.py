@@ -25,7 +25,9 @@ from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast, forecast
 from factory.teacher.missing import note_missing
 
-TOKENS_PER_THING = 6
+TOKENS_PER_THING = 3.5
+"""As many as were written, on average, for each thing that was asked for: for the forecast."""
+MOST_TOKENS_PER_THING = 12
 MAX_WORDS_PER_THING = 5
 
 
@@ -55,7 +57,7 @@ def things_prompts(params: WriteParams) -> list[Asked]:
                     *genre.shown_things(),
                     genre.things_request(params.description, label, kind, n),
                 ),
-                max_tokens=n * TOKENS_PER_THING * 2,
+                max_tokens=n * MOST_TOKENS_PER_THING,
                 sampling_temperature=options.sampling_temperature,
                 top_p=options.top_p,
                 sample=params.seed % 2**31,
@@ -135,7 +137,8 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
             wanted texts.
 
     Returns:
-        One row a text; see `strategy.write_all`. The report lists the things by label.
+        One row a text; see `strategy.write_all`. The report lists the things by label, and under `replies` the keys
+        of those in which they were named.
     """
     proposals = things_prompts(params)
     genre = genre_of(cast(AttributesOptions, params.options).genre)
@@ -152,7 +155,11 @@ def write_with_attributes(params: WriteParams, *, teacher: Teacher) -> Rows:
         by_label.setdefault(one.label, []).append(answer)
     things = {label.name: things_of(label, by_label[label.name], genre) for label in _wanted_labels(params)}
     rows = write_all(attribute_prompts(params, things), teacher, strategy=ATTRIBUTES.stage.name)
-    report = {**rows.report, "things": {label: list(named) for label, named in things.items()}}
+    report = {
+        **rows.report,
+        "things": {label: list(named) for label, named in things.items()},
+        "replies": {label: [answer.key for answer in given if answer.key] for label, given in by_label.items()},
+    }
     # Without an answer here, texts were written about fewer things than asked for.
     return note_missing(Rows(rows.kept, rows.rejected, report, rows.is_complete), answers)
 
@@ -181,7 +188,7 @@ def _some_of(things: Sequence[str], n: int, rng: np.random.Generator) -> list[st
 
 
 ATTRIBUTES = Strategy(
-    Stage("attributes", 1, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
+    Stage("attributes", 3, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
     AttributesOptions,
     forecast_attributes,
 )

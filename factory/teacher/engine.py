@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from factory.errors import TeacherUnavailable
@@ -209,12 +209,12 @@ class _Run:
     def _answer_from_cache(self, position: int, call: _Call, raw: dict[str, Any]) -> None:
         self._settle(call, usage_of(raw))
         self._engine.tally.cached_calls += 1
-        self._deliver(position, decode(raw, call.payload, from_cache=True))
+        self._deliver(position, replace(decode(raw, call.payload, from_cache=True), key=call.key))
 
     async def _fetch(self, call: _Call, connection: Connection) -> None:
         """Make one call and hand the answer to every request that waits for it."""
         try:
-            answer = await self._ask(call, connection)
+            answer = replace(await self._ask(call, connection), key=call.key)
         except BaseException:
             self._release(call)
             raise

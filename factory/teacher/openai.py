@@ -31,14 +31,23 @@ class OpenAITeacher:
         limits: Limits | None = None,
         rules: BatchRules | None = None,
     ) -> None:
-        limits = limits or Limits(concurrency=spec.n_in_flight, timeout_s=spec.timeout_s)
+        limits = limits or Limits(
+            concurrency=spec.n_in_flight,
+            requests_per_minute=spec.requests_per_minute,
+            tokens_per_minute=spec.tokens_per_minute,
+            timeout_s=spec.timeout_s,
+            deadline_s=spec.deadline_s,
+            hedge_after_s=spec.hedge_after_s,
+        )
         endpoint: Endpoint = (chat := _OpenAIEndpoint(spec, limits))
         if spec.mode == "batch":
             if replies is None:
                 raise ValueError("mode batch needs a reply store: a batch outlives the run that sent it")
             endpoint = BatchEndpoint(chat, replies, limits=limits, rules=rules or BatchRules())
             limits = GATHERING
-        self._engine = Engine(endpoint, replies=replies, spending=Spending(spec.budget, spec.prices), limits=limits)
+        self._engine = Engine(
+            endpoint, replies=replies, spending=Spending(spec.budget, spec.known_prices), limits=limits
+        )
 
     @property
     def identity(self) -> str:

@@ -1,7 +1,7 @@
 """What a teacher is: requests in, replies or abstentions out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Reply:
     logprobs: tuple[TokenLogprob, ...] = ()
     """Empty when none were asked for or the server has none."""
     from_cache: bool = False
+    key: str = field(default="", compare=False)
+    """Where it stands in the reply store; two replies that say the same are equal wherever they stand."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Abstain:
     adds its own words."""
     raw: str = ""
     """What came instead of an answer, for the person who looks into it."""
+    key: str = field(default="", compare=False)
+    """Where the reply stands in the reply store or, if none came, its failure in the ledger; empty when the budget
+    kept it from being asked."""
 
     @property
     def may_pass(self) -> bool:

@@ -77,7 +77,7 @@ class ScriptedTeacher:
             return TeacherError(f"{path}: no line fits the request {text[-200:]!r}", hint=hint)
 
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        spending = Spending(spec.budget, spec.prices)
+        spending = Spending(spec.budget, spec.known_prices)
         return cls(answer, identity=f"scripted:{digest}", replies=replies, spending=spending)
 
     @property

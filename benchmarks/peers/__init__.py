@@ -1,0 +1,1 @@
+"""One script for each contender of `benchmarks.teacher`; each runs in an environment of its own."""
