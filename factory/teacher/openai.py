@@ -8,6 +8,7 @@ from factory.errors import TeacherRefused
 from factory.spec import TeacherSpec
 from factory.teacher.budget import Spending
 from factory.teacher.chat import Address, ChatConnection, public_url
+from factory.teacher.endpoint import Endpoint
 from factory.teacher.engine import Engine
 from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
@@ -43,6 +44,11 @@ class OpenAITeacher:
     def spending(self) -> Spending:
         """What was asked so far, against the budget."""
         return self._engine.spending
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whom it asks."""
+        return self._engine.endpoint
 
     async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
         """Answer every request, in order of the requests; see `Teacher.complete`."""
