@@ -53,11 +53,11 @@ class Ledger:
         if not self.path.exists():
             return
         for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            if not line:
+                continue
             try:
-                found = json.loads(line) if line else None
-                failure = found and Failure(**{name: value for name, value in found.items() if name != "at"})
+                failure = Failure(**{name: value for name, value in json.loads(line).items() if name != "at"})
             except (ValueError, TypeError, AttributeError):
                 self.n_damaged += 1
-                continue
-            if failure:
+            else:
                 yield failure

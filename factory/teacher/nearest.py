@@ -129,7 +129,7 @@ def parts_of(exchange: Exchange) -> dict[str, str]:
     seeds = {exchange.sample, payload.get("seed", exchange.sample)}
     parts["seed"] = ", ".join(map(str, sorted(seeds, key=str)))
     others: dict[str, Any] = {}
-    for name, value in payload.items():
+    for name, value in sorted(payload.items()):
         if name in _SETTINGS:
             part = _SETTINGS[name]
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
