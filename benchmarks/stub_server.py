@@ -22,7 +22,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -37,6 +37,8 @@ COMPLETION_TOKENS = 40
 BYTES_PER_TOKEN = 4
 
 _ID = re.compile(rb"\bid=(\d+)")
+_SCHEMA_IN_PROMPT = re.compile(r"<response_schema>\s*(\{.*\})\s*</response_schema>", re.DOTALL)
+"""How those ask who put the schema into the prompt; they want the answer in a fence."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ class Stub:
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer one HTTP request; not `web.Application`, whose routing would cost more than the answer."""
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionResetError:
+            return _json(400, b"")  # killed in the middle of a request: nobody reads this
         match request.method, request.path:
             case "POST", "/v1/chat/completions":
                 return await self._chat(body)
@@ -137,7 +142,8 @@ class Stub:
         if settings.refuse_every and number and number % settings.refuse_every == 0:
             return _json(400, _error("this request is refused for good"))
         if self._is_busy(number):
-            return _json(429, _error("too many requests"), {"Retry-After": f"{settings.retry_after_s:g}"})
+            # In OpenAI's words: some clients look for them.
+            return _json(429, _error("Rate limit reached for requests"), {"Retry-After": f"{settings.retry_after_s:g}"})
         return _json(200, self._completion(body, f"id={number} asked={digest.hexdigest()}"))
 
     def _is_busy(self, number: int) -> bool:
@@ -163,7 +169,12 @@ class Stub:
     def _completion(self, body: bytes, answer: str) -> bytes:
         text = f"{answer} {FILLER}"
         if b'"json_schema"' in body:
-            text = json.dumps(_fit(json.loads(body), text))
+            schema = json.loads(body)["response_format"]["json_schema"]["schema"]
+            text = json.dumps(_fit(schema, text))
+        elif b"<response_schema>" in body:
+            found = _SCHEMA_IN_PROMPT.search("\n".join(str(one["content"]) for one in json.loads(body)["messages"]))
+            if found is not None:
+                text = f"```json\n{json.dumps(_fit(json.loads(found[1]), text))}\n```"
         usage = b""
         if self._settings.has_usage:
             n_prompt = len(body) // BYTES_PER_TOKEN
@@ -178,10 +189,11 @@ _COMPLETION = (
 _USAGE = b',"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'
 
 
-def _fit(body: dict[str, Any], text: str) -> object:
-    """Put a text into what the schema asks for: an object of strings, or one string."""
-    schema = body["response_format"]["json_schema"]["schema"]
-    return {name: text for name in schema["properties"]} if "properties" in schema else text
+def _fit(schema: Mapping[str, Any], text: str) -> object:
+    """Make up what fits a schema; every string is the text."""
+    if "properties" in schema:
+        return {name: _fit(part, text) for name, part in schema["properties"].items()}
+    return {"integer": 1, "number": 1.0, "boolean": True, "array": [], "null": None}.get(schema.get("type", ""), text)
 
 
 def _error(message: str) -> bytes:

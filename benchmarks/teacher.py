@@ -55,7 +55,7 @@ class Contender:
     remembers: bool = True
     """Whether it keeps anything between two runs."""
     takes_schema: bool = True
-    """Whether it can ask for JSON of a schema, as the server understands it."""
+    """Whether it can ask for JSON of a schema in a way the server understands."""
 
 
 CONTENDERS = (
@@ -177,7 +177,15 @@ class Bench:
                 start_new_session=True,
             )
 
-    def run(self, what: str, contender: Contender, job: Job, *, limit_s: float | None = None) -> Run:
+    def run(
+        self,
+        what: str,
+        contender: Contender,
+        job: Job,
+        *,
+        limit_s: float | None = None,
+        asked: StubServer | None = None,
+    ) -> Run:
         """Let a contender do a job to its end, or to the time limit.
 
         Args:
@@ -185,6 +193,7 @@ class Bench:
             contender: Who.
             job: What.
             limit_s: Of the whole process, start and end included; None for the default.
+            asked: The server whose word counts; None for the usual one.
 
         Returns:
             What came out; a failure is a run with an `error`.
@@ -200,7 +209,7 @@ class Bench:
             error = f"not done after {limit_s:.0f} s"
         finally:
             end(process)
-        server = self.stub.stats()
+        server = (asked or self.stub).stats()
         figures = {} if error else _report(job.folder / "report.json")
         answers = {} if error else json.loads((job.folder / ANSWERS_FILE).read_text(encoding="utf-8"))
         done = Run(what, contender.name, figures, server, error, answers)
@@ -392,7 +401,8 @@ def _changed_lines(bench: Bench) -> list[Line]:
                 continue
             bench.stub.reset()
             other.reset()
-            done = bench.run(what, contender, changed, limit_s=min(RESUME_LIMIT_S, bench.limit_s))
+            limit_s, asked = min(RESUME_LIMIT_S, bench.limit_s), other if changed.url == other.url else bench.stub
+            done = bench.run(what, contender, changed, limit_s=limit_s, asked=asked)
             n_stale = sum(any(old.get(key) == new for old in answers) for key, new in done.answers.items())
             answers.append(done.answers)
             lost = _lost(base.calls - len(done.answers)) if not done.error else ", fails"
@@ -424,7 +434,9 @@ def _bad_line(bench: Bench) -> Line:
         bench.stub.reset(Settings(latency_ms=50, refuse_every=every))
         done = bench.run(what, contender, replace(job, folder=bench.new_folder(contender)))
         lost = len(good - done.answers.keys())
-        cells[contender.name] = f"{lost}, {done.server['calls'] - job.calls}" + (" (fails)" if done.error else "")
+        cells[contender.name] = f"{lost}, {max(0, done.server['calls'] - job.calls)}" + (
+            " (fails)" if done.error else ""
+        )
     return bench.line(what, "0, 0", cells, has_reached=cells[FACTORY] == "0, 0" if FACTORY in cells else None)
 
 

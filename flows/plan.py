@@ -24,10 +24,10 @@ from flows.recipe import recipe
 
 R = TypeVar("R", bound=Result)
 
-WRITTEN_TOKENS_PER_S = 24.0
-READ_TOKENS_PER_S = 90.0
-"""Of the embedded teacher on two cores; other teachers' speed is not known."""
-TYPICAL_TEXT_CHARS = 60
+WRITTEN_TOKENS_PER_S = 22.0
+READ_TOKENS_PER_S = 66.0
+"""Of the embedded teacher on two cores; other teachers' speed is not known. It reads what requests share once."""
+TYPICAL_TEXT_CHARS = 45
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def make_plan(task: Task, outputs: Path) -> Plan:
     spec = task.spec
     planner = walk(task, outputs)
     cost = sum((stage.cost for stage in planner.stages), Forecast())
-    seconds = cost.completion_tokens / WRITTEN_TOKENS_PER_S + cost.prompt_tokens / READ_TOKENS_PER_S
+    seconds = cost.completion_tokens / WRITTEN_TOKENS_PER_S + cost.new_prompt_tokens / READ_TOKENS_PER_S
     prices: Prices | None = spec.teacher.known_prices
     return Plan(
         task=spec.name,
@@ -232,6 +232,6 @@ def _cost(stage: Stage[Any], params: BaseModel, n_rows: int) -> Forecast:
         return strategy.forecast(params)
     if isinstance(params, AnnotateParams):
         n_tokens = telling_tokens(params.names)
-        one = label_requests(params, ["x" * TYPICAL_TEXT_CHARS], n_tokens=n_tokens)
-        return forecast(one, completion_tokens=n_tokens).times(n_rows)
+        texts = [f"{number:x<{TYPICAL_TEXT_CHARS}}" for number in range(n_rows)]
+        return forecast(label_requests(params, texts, n_tokens=n_tokens), completion_tokens=n_tokens)
     return Forecast()

@@ -22,7 +22,9 @@ class Say:
     """Sent as JSON, or as it is when bytes; None for a plain completion that says `ok`."""
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
-    end: Literal["answer", "reset", "hang"] = "answer"
+    end: Literal["answer", "reset", "hang", "half", "drip", "twice"] = "answer"
+    """`half` hangs up in the middle of the body, `drip` sends it in eight pieces with `delay_s` before each, `twice`
+    sends the whole answer again, as if it were the answer to the next request."""
 
 
 def completion(text: str | None = "ok", *, finish_reason: str = "stop", refusal: str | None = None) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class FaultServer:
                 owner.closing.wait(say.delay_s)
                 if say.end == "hang":
                     owner.closing.wait()
-                if say.end != "answer":
+                if say.end in ("reset", "hang"):
                     # Linger 0: the peer sees a reset, not an orderly end.
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.close_connection = True
@@ -93,7 +95,10 @@ class FaultServer:
                 for name, value in {"Content-Length": str(len(content)), **say.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                self.close_connection = say.end == "half"
+                for piece in pieces(content, say):
+                    owner.closing.wait(say.delay_s if say.end == "drip" else 0)
+                    self.wfile.write(piece)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -105,6 +110,19 @@ class FaultServer:
                     pass  # the client hung up, as some tests intend
 
         return Handler
+
+
+def pieces(content: bytes, say: Say) -> list[bytes]:
+    """Cut an answer into what is sent one after the other."""
+    if say.end == "half":
+        return [content[: len(content) // 2]]
+    if say.end == "drip":
+        size = len(content) // 8 + 1
+        return [content[start : start + size] for start in range(0, len(content), size)]
+    if say.end == "twice":
+        # In one write: a copy that comes after the next request was sent is, by HTTP/1.1, the answer to that.
+        return [content + f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content]
+    return [content]
 
 
 def play_llama(weights: Path) -> None:

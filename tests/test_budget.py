@@ -14,6 +14,7 @@ from factory.teacher.engine import Engine
 from factory.teacher.limits import Limits
 from factory.teacher.replies import Replies
 from factory.teacher.wire import Usage
+from flows.build import Spent
 
 PRICES = Prices(input_usd_per_million=1.0, output_usd_per_million=3.0)
 
@@ -166,3 +167,19 @@ def test_no_number_of_calls_in_flight_exceeds_the_budget(
     assert budget.calls is None or made <= spending.calls <= budget.calls
     assert budget.tokens is None or n_tokens <= budget.tokens
     assert budget.usd is None or n_usd <= budget.usd + 1e-12
+
+
+def test_replies_that_a_stored_stage_paid_for_are_free_for_the_stages_after_it(tmp_path: Path) -> None:
+    def teacher() -> ScriptedTeacher:
+        return ScriptedTeacher(lambda _: reply(20, 5), replies=Replies(tmp_path / "replies.log"))
+
+    first = teacher()
+    spent = Spent(first.spending)
+    ask(first, [question("shared"), question("a")])
+    manifest = spent.as_manifest()
+    ask(first, [question("shared"), question("b")])
+    resumed = teacher()
+    Spent(resumed.spending).charge(manifest)
+    ask(resumed, [question("shared"), question("b")])
+    assert resumed.spending.calls == first.spending.calls == 3
+    assert resumed.spending.tokens == first.spending.tokens == 75

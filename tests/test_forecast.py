@@ -5,15 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.spec import Prices
-from factory.teacher.forecast import TEMPLATE_TOKENS, Forecast, forecast
+from factory.teacher.forecast import LAST_TEMPLATE_TOKENS, TEMPLATE_TOKENS, Forecast, forecast
 from factory.teacher.protocol import Message, Request
 
 REQUEST = Request((Message("system", "x" * 300), Message("user", "y" * 100)), max_tokens=50)
-FORECASTS = st.builds(Forecast, *[st.integers(0, 10**6)] * 3)
+FORECASTS = st.builds(Forecast, *[st.integers(0, 10**6)] * 4)
 
 
 def test_the_length_of_all_messages_counts() -> None:
-    assert forecast([REQUEST], completion_tokens=20) == Forecast(1, 100 + TEMPLATE_TOKENS, 20)
+    assert forecast([REQUEST], completion_tokens=20) == Forecast(
+        1, 100 + TEMPLATE_TOKENS, 20, 100 + LAST_TEMPLATE_TOKENS
+    )
 
 
 def test_nothing_asked_costs_nothing() -> None:
@@ -24,10 +26,11 @@ def test_averages_are_rounded_once_and_not_for_each_request() -> None:
     assert forecast([REQUEST] * 4, completion_tokens=2.25).completion_tokens == 9
 
 
-@pytest.mark.parametrize("n", [1, 2, 7])
-def test_a_multiple_costs_as_much_as_the_sum(n: int) -> None:
-    one = forecast([REQUEST], completion_tokens=20)
-    assert one.times(n) == forecast([REQUEST] * n, completion_tokens=20) == sum([one] * n, start=Forecast())
+def test_what_a_request_shares_with_the_one_before_is_read_once() -> None:
+    other = Request((Message("system", "x" * 300), Message("user", "z" * 100)), max_tokens=50)
+    both = forecast([REQUEST, other], completion_tokens=20)
+    assert both.new_prompt_tokens == 100 + 25 + 2 * LAST_TEMPLATE_TOKENS
+    assert both.prompt_tokens == 2 * (100 + TEMPLATE_TOKENS)
 
 
 @given(FORECASTS, FORECASTS)

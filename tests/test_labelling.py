@@ -135,7 +135,7 @@ def test_a_reply_that_ends_before_it_tells_the_label_is_asked_again_in_full() ->
 
 def test_a_row_names_the_reply_that_wrote_it_and_then_those_that_labelled_it(tmp_path: Path) -> None:
     store = Replies(tmp_path / "replies.log")
-    teacher = ScriptedTeacher(['"Weather"', "Sports"], replies=store)
+    teacher = ScriptedTeacher(['"Weather"', "Sports", "Sports"], replies=store)
     written = [TextRow(text, "Weather", Origin.SYNTHETIC, replies=("writer",)) for text in ("rain", "goal")]
     params = VerifyParams(description="d", labels=LABELS)
     result = verify(params, rows=all_kept(text_dataset(written)), teacher=teacher)
@@ -159,7 +159,7 @@ def rows(*pairs: tuple[str, str]) -> Rows:
 
 def teacher_that_says(answers: dict[str, str | Abstain]) -> ScriptedTeacher:
     def answer(request: Request) -> str | Abstain:
-        text = request.messages[-1].content.removeprefix('Text: "').removesuffix('"\nLabel in double quotes:')
+        text = request.messages[1].content.removeprefix('Text: "').removesuffix('"\nLabel in double quotes:')
         said = answers[text]
         return said if isinstance(said, Abstain) else json.dumps(said)
 
@@ -199,9 +199,9 @@ def test_a_budget_that_ends_leaves_an_incomplete_result() -> None:
     assert (len(result.kept), result.report["stopped"]) == (1, "budget")
 
 
-def test_the_prompt_of_the_annotate_stage_is_what_version_4_says() -> None:
+def test_the_prompt_of_the_annotate_stage_is_what_version_5_says() -> None:
     request = label_requests(PARAMS, ["play some jazz"], n_tokens=9)[0]
-    assert ANNOTATE.version == 4
+    assert ANNOTATE.version == 5
     assert [message.content for message in request.messages] == [
         "You sort texts by what they are about. What a person asks.\n"
         'Labels: "PlayMusic", "PlayVideo", "Weather".\n'
@@ -215,7 +215,10 @@ def golden_teacher() -> ScriptedTeacher:
     """Answer with log-probabilities, without them, wrongly, and not at all."""
     path = [token('"', 0.9), token("Play", 0.6, Weather=0.2), token("Music", 0.75, Video=0.25), token('"', 1.0)]
     return ScriptedTeacher(
-        [reply('"PlayMusic"', path), '"Weather"', "Sports", reply('"Play', finish_reason="length"), '"Weather"']
+        [
+            *[reply('"PlayMusic"', path), '"Weather"', "Sports", reply('"Play', finish_reason="length")],
+            *["Sports", '"Weather"'],  # asked once more
+        ]
     )
 
 

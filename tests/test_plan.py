@@ -116,5 +116,5 @@ def test_plan_json_has_every_stage(factory: Factory, place: Path, built: Walk) -
     found = json.loads(done.out)
     assert [stage["name"] for stage in found["stages"]] == list(built.artifacts)
     assert found["task"] == "scripted"
-    assert found["cost"] == {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0}
+    assert set(found["cost"].values()) == {0}
     assert (done.code, done.err) == (0, "")

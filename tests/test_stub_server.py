@@ -122,3 +122,14 @@ def test_calls_take_as_long_as_they_should_and_are_counted(stub: StubServer) -> 
     assert 2 <= stats["max_in_flight"] <= 4
     stub.reset()
     assert stub.stats()["calls"] == 0
+
+
+def test_a_schema_in_the_prompt_is_answered_in_a_fence(stub: StubServer) -> None:
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}, "n": {"type": "integer"}}}
+    text = f"id=3 <response_schema>\n{json.dumps(schema)}\n</response_schema>"
+    in_parts = json.dumps({"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}).encode()
+    for request in (body(text), in_parts):
+        content = content_of(stub, request)
+        fields = json.loads(content.removeprefix("```json\n").removesuffix("\n```"))
+        assert fields["answer"].startswith("id=3 asked=")
+        assert fields["n"] == 1

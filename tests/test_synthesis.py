@@ -19,9 +19,9 @@ from factory.synthesis import STRATEGIES
 from factory.synthesis.attributes import ATTRIBUTES, things_of
 from factory.synthesis.genre import GENRE_FILES, GenreName, genre_of
 from factory.synthesis.labels import LABELS
-from factory.synthesis.strategy import MAX_CHARS, Strategy, WriteParams, rows_from
+from factory.synthesis.strategy import MAX_CHARS, Asked, Strategy, WriteParams, write_all
 from factory.teacher.budget import Spending
-from factory.teacher.protocol import Abstain, Reply, Request
+from factory.teacher.protocol import Abstain, Message, Reply, Request
 from factory.teacher.replies import Replies
 from factory.teacher.scripted import ScriptedTeacher
 from tests.golden_file import check_golden, in_words
@@ -215,7 +215,8 @@ def test_one_bad_reply_costs_its_own_texts_only(strategy: Strategy) -> None:
     calls = iter(range(1000))
 
     def script(request: Request) -> str | Abstain:
-        return Abstain("content-filter", "no") if next(calls) % 2 else "one\ntwo"
+        is_repair = request.messages[-1].content.startswith("That cannot be used: a filter stopped it.")
+        return Abstain("content-filter", "no") if is_repair or next(calls) % 2 else "one\ntwo"
 
     rows = strategy.stage.run(asking(strategy), teacher=ScriptedTeacher(script))
     assert (len(rows.kept), rows.report["rejected_by_reason"], rows.is_complete) == (
@@ -274,15 +275,14 @@ def test_progress_is_told_call_by_call(strategy: Strategy) -> None:
         ("Here are 8 texts:\n1. one\n2. two", ["one", "two"], []),
         ('["one", "two"]', ["one", "two"], []),
         ("play a song\n" * 200, ["play a song"], []),
-        ("", [], [("", "no-text-in-reply")]),
-        ("```\n```", [], [("```\n```", "no-text-in-reply")]),
-        ("I'm sorry, I cannot help with that.", [], [("I'm sorry, I cannot help with that.", "refusal")]),
+        ("```\n```", [], [("```\n```", "abstain-no-text")]),
+        ("I'm sorry, I cannot help with that.", [], [("I'm sorry, I cannot help with that.", "abstain-refusal")]),
         ("one\nAs an AI, I stop here.", ["one"], [("As an AI, I stop here.", "refusal")]),
         ("x" * (MAX_CHARS + 1), [], [("x" * MAX_CHARS, "too-long")]),
-        ("\ud83d", [], [("?", "no-text-in-reply")]),
+        ("\ud83d", [], [("?", "abstain-no-text")]),
         ("\ud83d one", ["one"], []),
         (Reply("one\ntw", "length", 1, 1), ["one"], []),
-        (Reply("a text without end", "length", 1, 1), [], [("a text without end", "no-text-in-reply")]),
+        (Reply("a text without end", "length", 1, 1), [], [("a text without end", "abstain-no-text")]),
         (Abstain("refusal", "no"), [], [("no", "abstain-refusal")]),
         (Abstain("malformed", "\ud83d"), [], [("?", "abstain-malformed")]),
     ],
@@ -290,8 +290,8 @@ def test_progress_is_told_call_by_call(strategy: Strategy) -> None:
 def test_each_reply_becomes_rows_or_rejections(
     reply: str | Reply | Abstain, kept: list[str], rejected: list[tuple[str, str]]
 ) -> None:
-    came = Reply(reply, "stop", 1, 1) if isinstance(reply, str) else reply
-    rows = rows_from(["music"], [came], strategy="labels", teacher="t")
+    request = Request((Message("user", "write"),), max_tokens=9)
+    rows = write_all([Asked("music", request)], ScriptedTeacher(lambda _: reply), strategy="labels")
     assert rows.kept["text"][:] == kept
     assert [(row["text"], row["reason"]) for row in rows.rejected] == rejected
     assert {row["label"] for part in (rows.kept, rows.rejected) for row in part} == {"music"}

@@ -11,8 +11,8 @@ texts a minute. Texts whose reply ends before that are asked again in full.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +24,10 @@ from factory.prompts import render
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
 from factory.store import Stage
-from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
+from factory.teacher import Abstain, Message, Reply, Request, Teacher
+from factory.teacher.forecast import n_shared
 from factory.teacher.missing import note_missing
+from factory.teacher.repair import REPAIR, Answered, ask_and_read
 
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "label_system.v2.jinja"
@@ -57,69 +59,39 @@ class Annotation(Model):
     probs: tuple[float, ...] | None
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What the teacher says of one text."""
-
-    answer: Annotation | Abstain
-    replies: tuple[str, ...] = ()
-    """Keys of the replies it was read from, oldest first; the last one decided."""
+Judgement = Answered[Annotation]
+"""What the teacher says of one text, and the replies it was read from."""
 
 
 def annotate_texts(params: AnnotateParams, texts: Sequence[str], teacher: Teacher, *, stage: str) -> list[Judgement]:
-    """Ask the teacher for the label of each text.
+    """Ask the teacher for the label of each text; once more where the reply names none.
 
     Args:
         params: Task description and labels.
         texts: What to label.
-        teacher: Whom to ask; one call a text.
+        teacher: Whom to ask; one call a text, as a rule.
         stage: Name under which progress is reported.
 
     Returns:
         One judgement a text, in order.
     """
-    judgements = _judgements(params, texts, teacher, stage, n_tokens=telling_tokens(params.names))
-    cut_off = [n for n, one in enumerate(judgements) if _is_truncated(one.answer)]
-    if cut_off:
-        in_full = _judgements(params, [texts[n] for n in cut_off], teacher, stage, n_tokens=params.max_tokens)
-        for position, again in zip(cut_off, in_full, strict=True):
-            judgements[position] = Judgement(again.answer, judgements[position].replies + again.replies)
-    return judgements
+    answered: set[int] = set()
 
+    def count(position: int, _answer: Reply | Abstain) -> None:
+        answered.add(position)
+        emit(Progressed(stage, len(answered), len(texts), "labels"))
 
-def _is_truncated(answer: Annotation | Abstain) -> bool:
-    return isinstance(answer, Abstain) and answer.reason == "truncated"
-
-
-def _judgements(
-    params: AnnotateParams, texts: Sequence[str], teacher: Teacher, stage: str, *, n_tokens: int
-) -> list[Judgement]:
-    done = 0
-
-    def count(_position: int, _answer: Reply | Abstain) -> None:
-        nonlocal done
-        done += 1
-        emit(Progressed(stage, done, len(texts), "labels"))
-
-    return [
-        Judgement(
-            answer if isinstance(answer, Abstain) else parse_label(answer, params.names),
-            (answer.key,) if answer.key else (),
-        )
-        for answer in ask(teacher, label_requests(params, texts, n_tokens=n_tokens), on_reply=count)
-    ]
+    requests = label_requests(params, texts, n_tokens=telling_tokens(params.names))
+    read = partial(parse_label, labels=params.names)
+    return ask_and_read(teacher, requests, read, most_tokens=params.max_tokens, on_reply=count)
 
 
 def telling_tokens(names: Sequence[str]) -> int:
     """Guess how many tokens of a reply tell each label from all others, the quotation mark included."""
     spelled = sorted(written(name) for name in names)
     # In sorted order the longest prefix that two labels share is one of two neighbours.
-    shared = max(_n_shared(one, other) for one, other in pairwise(spelled))
+    shared = max(n_shared(one, other) for one, other in pairwise(spelled))
     return 1 + math.ceil((shared + 1 - len(QUOTE)) / CHARS_PER_TOKEN)
-
-
-def _n_shared(one: str, other: str) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def label_requests(params: AnnotateParams, texts: Sequence[str], *, n_tokens: int) -> list[Request]:
@@ -186,4 +158,4 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
     return note_missing(result, [judgement.answer for judgement in judgements])
 
 
-ANNOTATE: Stage[Rows] = Stage("annotate", 4, AnnotateParams, annotate, Rows, files=(SYSTEM, USER))
+ANNOTATE: Stage[Rows] = Stage("annotate", 5, AnnotateParams, annotate, Rows, files=(SYSTEM, USER, REPAIR))

@@ -20,6 +20,7 @@ from factory.records import Origin, Rejection, Rows, TextRow, split, text_datase
 from factory.store import Stage
 from factory.teacher import Abstain, Teacher
 from factory.teacher.missing import note_missing
+from factory.teacher.repair import REPAIR
 
 
 class OnDisagreement(StrEnum):
@@ -128,4 +129,4 @@ def _weighted(probs: Sequence[float], factors: NDArray[np.float64], names: Seque
     return Annotation(label=names[int(weighted.argmax())], probs=tuple(weighted.tolist()))
 
 
-VERIFY: Stage[Rows] = Stage("verify", 4, VerifyParams, verify, Rows, files=(SYSTEM, USER))
+VERIFY: Stage[Rows] = Stage("verify", 5, VerifyParams, verify, Rows, files=(SYSTEM, USER, REPAIR))

@@ -25,7 +25,9 @@ from factory.teacher import Abstain, Message, Reply, Request, Teacher, ask
 from factory.teacher.forecast import Forecast, forecast
 from factory.teacher.missing import note_missing
 
-TOKENS_PER_THING = 6
+TOKENS_PER_THING = 3.5
+"""As many as were written, on average, for each thing that was asked for: for the forecast."""
+MOST_TOKENS_PER_THING = 12
 MAX_WORDS_PER_THING = 5
 
 
@@ -55,7 +57,7 @@ def things_prompts(params: WriteParams) -> list[Asked]:
                     *genre.shown_things(),
                     genre.things_request(params.description, label, kind, n),
                 ),
-                max_tokens=n * TOKENS_PER_THING * 2,
+                max_tokens=n * MOST_TOKENS_PER_THING,
                 sampling_temperature=options.sampling_temperature,
                 top_p=options.top_p,
                 sample=params.seed % 2**31,
@@ -186,7 +188,7 @@ def _some_of(things: Sequence[str], n: int, rng: np.random.Generator) -> list[st
 
 
 ATTRIBUTES = Strategy(
-    Stage("attributes", 2, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
+    Stage("attributes", 3, WriteParams, write_with_attributes, Rows, files=PROMPT_FILES),
     AttributesOptions,
     forecast_attributes,
 )

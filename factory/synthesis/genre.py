@@ -13,6 +13,7 @@ from pydantic import Field
 from factory.prompts import render
 from factory.spec import Label, Model
 from factory.teacher import Message
+from factory.teacher.repair import REPAIR
 
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM, TASK, THINGS, WRITE = (PROMPTS / f"{name}.v1.jinja" for name in ("system", "task", "things_user", "write_user"))
@@ -22,11 +23,8 @@ GENRE_FILES: dict[GenreName, Path] = {
     "utterance": PROMPTS / "utterance.v1.yaml",
     "article": PROMPTS / "article.v1.yaml",
 }
-PROMPT_FILES = (SYSTEM, TASK, THINGS, WRITE, *GENRE_FILES.values())
+PROMPT_FILES = (SYSTEM, TASK, THINGS, WRITE, REPAIR, *GENRE_FILES.values())
 """All that decides what a strategy asks; the stages that ask list them."""
-LONGEST = 2
-"""A reply may hold so many times the tokens that its texts are expected to have."""
-
 Phrases = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -58,7 +56,9 @@ class Genre(Model):
     styles: Phrases
     lengths: Phrases
     tokens_per_text: Annotated[int, Field(ge=1)]
-    """As many as a text has on average, for the forecast."""
+    """As many as were written, on average, for each text that was asked for: for the forecast."""
+    most_tokens_per_text: Annotated[int, Field(ge=1)]
+    """A reply is cut off after so many for each text it was asked for."""
     demonstration: Demonstration
 
     def system(self) -> Message:

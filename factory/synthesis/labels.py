@@ -14,7 +14,7 @@ from factory.prompts import render
 from factory.records import Rows
 from factory.spec import Model
 from factory.store import Stage
-from factory.synthesis.genre import LONGEST, PROMPT_FILES, WRITE, GenreName, genre_of
+from factory.synthesis.genre import PROMPT_FILES, WRITE, GenreName, genre_of
 from factory.synthesis.strategy import Asked, Strategy, WriteParams, draw, write_all
 from factory.teacher import Message, Request, Teacher
 from factory.teacher.forecast import Forecast, forecast
@@ -27,14 +27,14 @@ class LabelsOptions(Model):
     genre: GenreName = "utterance"
     """What kind of texts: `utterance`, said or written to somebody, or `article`, published for readers."""
     max_tokens_per_text: Annotated[int, Field(ge=10, le=1000)] | None = None
-    """A reply ends after so many for each text it was asked for; null: twice what is usual in the genre."""
+    """A reply ends after so many for each text it was asked for; null: the genre's bound."""
     sampling_temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
 
     @property
     def max_tokens(self) -> int:
         """The most tokens that a reply may have."""
-        return self.texts_per_call * (self.max_tokens_per_text or LONGEST * genre_of(self.genre).tokens_per_text)
+        return self.texts_per_call * (self.max_tokens_per_text or genre_of(self.genre).most_tokens_per_text)
 
 
 def label_prompts(params: WriteParams) -> list[Asked]:
@@ -85,5 +85,5 @@ def forecast_labels(params: WriteParams) -> Forecast:
 
 
 LABELS = Strategy(
-    Stage("labels", 2, WriteParams, write_by_label, Rows, files=PROMPT_FILES), LabelsOptions, forecast_labels
+    Stage("labels", 3, WriteParams, write_by_label, Rows, files=PROMPT_FILES), LabelsOptions, forecast_labels
 )

@@ -12,9 +12,10 @@ from factory.records import Origin, Rejection, Rows, TextRow, split, text_datase
 from factory.spec import Label, Model
 from factory.store import Stage
 from factory.synthesis.parse import is_refusal, texts_in
-from factory.teacher import Abstain, Reply, Request, Teacher, ask
+from factory.teacher import Abstain, Reply, Request, Teacher
 from factory.teacher.forecast import Forecast
 from factory.teacher.missing import note_missing
+from factory.teacher.repair import Answered, ask_and_read
 
 MAX_CHARS = 4_000
 """A generated text longer than this is a reply that ran away."""
@@ -66,9 +67,9 @@ def write_all(asked: Sequence[Asked], teacher: Teacher, *, strategy: str) -> Row
         strategy: Name of the strategy, for rows and progress.
 
     Returns:
-        Kept rows are synthetic, with the label they were written for. Rejected are refusals, texts
-        that are too long, and replies without a text (one row that holds what came instead). `is_complete` is false
-        when the budget ended first or the teacher was out of reach.
+        Kept rows are synthetic, with the label they were written for. Rejected are refusals, texts that are too long,
+        and replies that had no text twice (one row that holds what came instead). `is_complete` is false when the
+        budget ended first or the teacher was out of reach.
     """
     n_done = n_texts = 0
 
@@ -78,28 +79,38 @@ def write_all(asked: Sequence[Asked], teacher: Teacher, *, strategy: str) -> Row
         n_texts += len(texts_in(answer)) if isinstance(answer, Reply) else 0
         emit(Progressed(strategy, n_done, len(asked), "calls", f"{n_texts:,} texts"))
 
-    answers = ask(teacher, [one.request for one in asked], on_reply=count)
+    requests = [one.request for one in asked]
+    most_tokens = max((request.max_tokens for request in requests), default=0)
+    answers = ask_and_read(teacher, requests, _with_texts, most_tokens=most_tokens, on_reply=count)
     return rows_from([one.label for one in asked], answers, strategy=strategy, teacher=teacher.identity)
 
 
-def rows_from(labels: Sequence[str], answers: Sequence[Reply | Abstain], *, strategy: str, teacher: str) -> Rows:
+def _with_texts(reply: Reply) -> Reply | Abstain:
+    """Pass on a reply with at least one text in which nobody declines."""
+    texts = texts_in(reply)
+    if not texts:
+        return Abstain("no-text", reply.text)
+    return Abstain("refusal", reply.text) if all(map(is_refusal, texts)) else reply
+
+
+def rows_from(labels: Sequence[str], answers: Sequence[Answered[Reply]], *, strategy: str, teacher: str) -> Rows:
     """Turn answers into rows; see `write_all`."""
     rows: list[TextRow] = []
     rejections: dict[int, Rejection] = {}
-    for label, answer in zip(labels, answers, strict=True):
+    for label, answered in zip(labels, answers, strict=True):
+        answer = answered.answer
         if isinstance(answer, Abstain) and answer.may_pass:
             continue  # not a row: it may still be written
-        raw = answer.raw if isinstance(answer, Abstain) else answer.text
-        raw = raw.encode(errors="replace").decode()  # half an emoji, from a reply that was cut off, has no UTF-8
-        texts = texts_in(answer) if isinstance(answer, Reply) else ()
-        if not texts:
-            why = f"abstain-{answer.reason}" if isinstance(answer, Abstain) else "no-text-in-reply"
-            rejections[len(rows)] = Rejection(why)
-        for text in texts or (raw,):
-            if texts and len(text) > MAX_CHARS:
-                rejections[len(rows)] = Rejection("too-long", float(len(text)))
-            elif texts and is_refusal(text):
-                rejections[len(rows)] = Rejection("refusal")
-            replies = (answer.key,) if answer.key else ()
-            rows.append(TextRow(text[:MAX_CHARS], label, Origin.SYNTHETIC, strategy, teacher, replies=replies))
-    return note_missing(split(text_dataset(rows), rejections, by=strategy), answers)
+        if isinstance(answer, Abstain):
+            rejections[len(rows)] = Rejection(f"abstain-{answer.reason}")
+            texts: Sequence[str] = [answer.raw.encode(errors="replace").decode()]  # half an emoji has no UTF-8
+        else:
+            texts = texts_in(answer)
+        for text in texts:
+            if len(text) > MAX_CHARS:
+                rejections.setdefault(len(rows), Rejection("too-long", float(len(text))))
+            elif is_refusal(text):
+                rejections.setdefault(len(rows), Rejection("refusal"))
+            row = TextRow(text[:MAX_CHARS], label, Origin.SYNTHETIC, strategy, teacher, replies=answered.replies)
+            rows.append(row)
+    return note_missing(split(text_dataset(rows), rejections, by=strategy), [one.answer for one in answers])

@@ -138,9 +138,11 @@ class ChatConnection:
 
 def _open_client(address: Address) -> "AsyncOpenAI":
     from httpx2 import Limits
-    from openai import AsyncOpenAI, DefaultAioHttpClient
+    from openai import AsyncOpenAI
 
-    transport = DefaultAioHttpClient(
+    from factory.teacher.transport import AioHttpClient
+
+    transport = AioHttpClient(
         timeout=address.timeout_s,
         limits=Limits(max_connections=address.concurrency, max_keepalive_connections=address.concurrency),
         trust_env=not address.is_loopback,  # a proxy of the environment is no way to this machine

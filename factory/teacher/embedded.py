@@ -1,6 +1,7 @@
 """`embedded`: the default teacher. llama.cpp in a child process on a loopback port; no account, no network."""
 
 import asyncio
+import json
 import os
 import secrets
 import subprocess
@@ -31,8 +32,8 @@ from factory.teacher.wire import encode
 START_S = 300.0
 """How long llama.cpp may take to load; a cold disk needs most of it."""
 TIMEOUT_S = 900.0
-"""For one call, at least: all slots share the cores, so a long text may take minutes, and a call that is given up
-still runs in llama.cpp to its end."""
+"""For one call, at least: all slots share the cores, so a long text may take minutes. llama.cpp notices within a second
+that nobody waits for a call any more, and stops it."""
 MOST_SLOTS = 16
 """Each slot needs memory for its context, and beyond this many the cores only wait for each other."""
 LOG_LINES = 8
@@ -43,7 +44,8 @@ Command = Callable[[Path, int], Sequence[str]]
 
 def llama_command(weights: Path, n_slots: int) -> Sequence[str]:
     """Return the command that serves a GGUF file with llama.cpp."""
-    return [sys.executable, "-m", "factory.teacher.llama_server", str(weights), str(n_slots)]
+    settings = json.dumps({"n_slots": n_slots})
+    return [sys.executable, "-m", "factory.teacher.llama_server", str(weights), settings]
 
 
 class EmbeddedTeacher:

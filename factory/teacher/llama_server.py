@@ -1,15 +1,17 @@
 """The child process of the embedded teacher: llama.cpp's server on a loopback port, until its parent goes away.
 
-    FACTORY_LLAMA_KEY=... python -m factory.teacher.llama_server WEIGHTS SLOTS
+    FACTORY_LLAMA_KEY=... python -m factory.teacher.llama_server WEIGHTS '{"n_slots": 4}'
 
 The address is written to standard output once the model is loaded; llama.cpp's own messages go to standard error. The
 parent holds the other end of standard input and never writes: when it closes, for whatever reason, the child ends.
 """
 
+import json
 import os
 import select
 import sys
 import threading
+from dataclasses import dataclass
 
 KEY_ENV = "FACTORY_LLAMA_KEY"
 CONTEXT_TOKENS = 2048
@@ -27,9 +29,25 @@ def end_with_parent() -> None:
     os._exit(0)  # nothing to save, and llama.cpp's threads would hold up a polite exit
 
 
-def serve(weights: str, n_slots: int) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """How llama.cpp runs; the defaults are the fastest of `python -m benchmarks.embedded` on two cores."""
+
+    n_slots: int = 4
+    """Requests at once; each slot reads the shared beginning of its prompts once."""
+    n_threads: int | None = None
+    """Null: as many as the cores this process may use."""
+    n_ubatch: int = 512
+    """Tokens computed at once while reading."""
+    kv_unified: bool = False
+    """One store of keys and values for all slots, in place of an equal share for each."""
+    cache_type: str = "f16"
+    """Of keys and values: `f16` or `q8_0`."""
+
+
+def serve(weights: str, settings: Settings) -> None:
     """Load the weights, say where the server listens, and stay."""
-    from xllamacpp import CommonParams, Server
+    from xllamacpp import CommonParams, Server, ggml_type
 
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # llama.cpp prints where it likes
@@ -38,11 +56,15 @@ def serve(weights: str, n_slots: int) -> None:
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [os.environ.pop(KEY_ENV)]
-    params.n_parallel = n_slots
-    params.n_ctx = CONTEXT_TOKENS * n_slots
+    params.n_parallel = settings.n_slots
+    params.n_ctx = CONTEXT_TOKENS * settings.n_slots
+    params.n_ubatch = settings.n_ubatch
+    params.kv_unified = settings.kv_unified
+    params.cache_type_k = params.cache_type_v = getattr(ggml_type, f"GGML_TYPE_{settings.cache_type.upper()}")
     params.ui = params.endpoint_slots = False
     params.cache_ram_mib = 0  # its prompt cache would grow by gigabytes
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
+    n_threads = settings.n_threads or len(os.sched_getaffinity(0))
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = n_threads
     try:
         server = Server(params)
     except RuntimeError as error:
@@ -54,4 +76,4 @@ def serve(weights: str, n_slots: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_parent, daemon=True).start()
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(sys.argv[1], Settings(**json.loads(sys.argv[2])))

@@ -1,0 +1,148 @@
+"""How fast the embedded teacher writes and labels under different settings of llama.cpp, through the product itself.
+
+python -m benchmarks.embedded [--repeat 2] [--json]
+
+Every setting answers the same requests: real prompts of `tasks/snips_intent`, long ones that write texts and short ones
+that label them, nothing cached. Settings take turns, so that a machine that slows down slows all of them; figures are
+medians over the turns. Give it a quiet machine: llama.cpp's threads wait for each other.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from factory.labelling.annotate import AnnotateParams, label_requests, telling_tokens
+from factory.spec import Spec, TeacherSpec, load_spec
+from factory.synthesis.attributes import AttributesOptions, attribute_prompts
+from factory.synthesis.strategy import WriteParams
+from factory.teacher import Reply, Request, ask
+from factory.teacher.embedded import EmbeddedTeacher
+from factory.teacher.llama_server import Settings
+
+TASK = Path(__file__).parents[1] / "tasks" / "snips_intent"
+N_WRITING, N_LABELLING, TOKENS = 16, 32, 48
+OURS = Settings()
+SWEEP = [
+    OURS,
+    replace(OURS, n_slots=2),
+    replace(OURS, n_slots=6),
+    replace(OURS, n_slots=8),
+    replace(OURS, n_slots=12),
+    replace(OURS, n_slots=8, kv_unified=True),
+    replace(OURS, kv_unified=True),
+    replace(OURS, cache_type="q8_0"),
+    replace(OURS, n_ubatch=128),
+]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One turn of one setting."""
+
+    written_per_s: float
+    """Tokens of texts, all slots together, reading of prompts included."""
+    labels_per_s: float
+
+
+def writing(spec: Spec) -> list[Request]:
+    """Return prompts that ask for texts, a label after the other, each about things of its own."""
+    params = WriteParams(
+        description=spec.description,
+        labels=spec.labels,
+        wanted=(24,) * len(spec.labels),
+        round=1,
+        seed=0,
+        options=AttributesOptions(),
+    )
+    things = {label.name: tuple(f"{label.name} {number}" for number in range(24)) for label in spec.labels}
+    asked = [one.request for one in attribute_prompts(params, things)]
+    return [replace(request, max_tokens=TOKENS) for request in asked[:N_WRITING]]
+
+
+def labelling(spec: Spec) -> list[Request]:
+    """Return prompts that ask for the label of a text."""
+    params = AnnotateParams(description=spec.description, labels=spec.labels)
+    rows = (TASK / "holdout.jsonl").read_text(encoding="utf-8").splitlines()[:N_LABELLING]
+    return label_requests(params, [json.loads(row)["text"] for row in rows], n_tokens=telling_tokens(params.names))
+
+
+def measure(settings: Settings, spec: Spec) -> Speed:
+    """Start llama.cpp with some settings and time both kinds of work, each after a first call that warms it up."""
+    teacher = EmbeddedTeacher(
+        TeacherSpec(concurrency=settings.n_slots),
+        command=lambda weights, _: [
+            sys.executable, "-m", "factory.teacher.llama_server", str(weights), json.dumps(asdict(settings)),
+        ],
+    )  # fmt: skip
+    try:
+        n_written, seconds = _timed(teacher, writing(spec))
+        n_labels = len(labelling(spec))
+        _, label_seconds = _timed(teacher, labelling(spec))
+    finally:
+        teacher.close()
+    return Speed(n_written / seconds, n_labels / label_seconds)
+
+
+def _timed(teacher: EmbeddedTeacher, requests: Sequence[Request]) -> tuple[int, float]:
+    ask(teacher, [replace(requests[0], max_tokens=1)])
+    started = time.perf_counter()
+    answers = ask(teacher, requests)
+    seconds = time.perf_counter() - started
+    return sum(answer.completion_tokens for answer in answers if isinstance(answer, Reply)), seconds
+
+
+def sweep(repeat: int) -> dict[Settings, list[Speed]]:
+    """Measure every setting `repeat` times, taking turns."""
+    spec = load_spec(TASK)
+    turns: dict[Settings, list[Speed]] = {settings: [] for settings in SWEEP}
+    for turn in range(repeat):
+        for settings in SWEEP:
+            turns[settings].append(measure(settings, spec))
+            print(f"turn {turn + 1} of {repeat}: {_name(settings)}: {turns[settings][-1]}", file=sys.stderr)
+    return turns
+
+
+def table(turns: dict[Settings, list[Speed]]) -> str:
+    """Write the figures as a table; the last column is what a build of the demo would wait for, best setting = 1."""
+    medians = {
+        settings: Speed(
+            statistics.median(speed.written_per_s for speed in speeds),
+            statistics.median(speed.labels_per_s for speed in speeds),
+        )
+        for settings, speeds in turns.items()
+    }
+    best_written = max(speed.written_per_s for speed in medians.values())
+    best_labels = max(speed.labels_per_s for speed in medians.values())
+    lines = ["| setting | tokens written/s | of the best | labels/s | of the best |", "|" + "---|" * 5]
+    for settings, speed in medians.items():
+        name = f"**{_name(settings)}**" if settings == OURS else _name(settings)
+        written = f"{speed.written_per_s:.1f} | {speed.written_per_s / best_written:.2f}"
+        lines.append(f"| {name} | {written} | {speed.labels_per_s:.2f} | {speed.labels_per_s / best_labels:.2f} |")
+    return "\n".join(lines)
+
+
+def _name(settings: Settings) -> str:
+    changed = {key: value for key, value in asdict(settings).items() if value != asdict(Settings())[key]}
+    return ", ".join(f"{key} {value}" for key, value in changed.items()) or "as shipped"
+
+
+def main() -> None:
+    """Sweep and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=2, help="turns for each setting; 40 seconds or so each")
+    parser.add_argument("--json", action="store_true", help="write every turn as JSON")
+    options = parser.parse_args()
+    turns = sweep(options.repeat)
+    if options.json:
+        print(json.dumps([{**asdict(key), "turns": [asdict(one) for one in turns[key]]} for key in turns], indent=2))
+    else:
+        print(table(turns))
+
+
+if __name__ == "__main__":
+    main()
