@@ -121,10 +121,11 @@ class Step:
 
     @cached_property
     def reply_keys(self) -> set[str]:
-        """Every reply that stands behind its rows."""
+        """Every reply that it was made from: those its rows name, and all it paid for."""
         asked_before: dict[str, list[str]] = self.report.get("replies", {})
         others = {key for keys in asked_before.values() for key in keys}
-        return self.kept.reply_keys | self.rejected.reply_keys | others
+        paid_for = set(self.manifest["varying"].get("replies", ()))
+        return self.kept.reply_keys | self.rejected.reply_keys | others | paid_for
 
     @cached_property
     def predictions(self) -> Predictions | None:

@@ -176,6 +176,8 @@ def test_what_is_asked_after_a_reply_was_missing_is_not_guessed(asked_once: Scri
     ask(probe, [question("c")])
     with pytest.raises(DependsOnMissing):
         ask(probe, [question("made from the answer")])
+    assert [one.payload["messages"][0]["content"] for one in probe.missing.values()] == ["c"]
+    assert isinstance(ask(probe, [question("b")])[0], Reply)
     probe.forget()
     (answer,) = ask(probe, [question("a")])
     assert isinstance(answer, Reply)

@@ -96,9 +96,11 @@ def test_a_reply_without_a_text_can_be_asked_about_too(noted: Built) -> None:
     told = why(row_id(RAW), noted.outputs)
     assert told.text == RAW
     assert {(one.stage, one.outcome, one.reason) for one in told.histories[0].verdicts} == {
-        ("attributes-1", "rejected", "no-text-in-reply")
+        ("attributes-1", "rejected", "abstain-no-text")
     }
-    assert told.histories[0].replies[0].reply == RAW
+    first, again = told.histories[0].replies[:2]
+    assert (first.reply, again.reply) == (RAW, RAW)
+    assert [one["content"] for one in again.messages][:-1] == [one["content"] for one in first.messages] + [RAW]
 
 
 @pytest.mark.parametrize("query", [GOOD, row_id(GOOD), row_id(GOOD)[:7], row_id(GOOD).upper()])

@@ -75,11 +75,14 @@ class Probe:
             Stored answers; an abstention for each one that is missing.
 
         Raises:
-            DependsOnMissing: A reply was missing before, since `forget`: these requests may have been made from it.
+            DependsOnMissing: Something is missing, and so was a reply before, since `forget`: what is asked now may
+                have been made from that one, and is not what a build would ask.
         """
-        if self.missing and requests:
-            raise DependsOnMissing
+        known = dict(self.missing)
         answers = await self._engine.complete(requests, on_reply=on_reply)
+        if known and len(self.missing) > len(known):
+            self._asked.missing = known
+            raise DependsOnMissing
         self.found |= {one.key for one in answers if not (isinstance(one, Abstain) and one.reason == NOT_STORED)}
         return answers
 
