@@ -102,17 +102,20 @@ class Step:
         """Whether rows are what it makes."""
         return (self.folder / "kept.parquet").is_file()
 
-    @cached_property
+    @property
     def kept(self) -> Table:
         """Rows it kept."""
-        self._check()
-        return Table(self.folder / "kept.parquet")
+        return self._tables[0]
 
-    @cached_property
+    @property
     def rejected(self) -> Table:
         """Rows it rejected."""
-        self._check()
-        return Table(self.folder / "rejected.parquet")
+        return self._tables[1]
+
+    @cached_property
+    def _tables(self) -> tuple[Table, Table]:
+        Artifact(self.folder, Rows, was_cached=True).check()
+        return Table(self.folder / "kept.parquet"), Table(self.folder / "rejected.parquet")
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -144,6 +147,3 @@ class Step:
     def load_rows(self) -> Rows:
         """Read its rows as stages do."""
         return Artifact(self.folder, Rows, was_cached=True).load()
-
-    def _check(self) -> None:
-        Artifact(self.folder, Rows, was_cached=True).check()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from factory.errors import ArtifactMissing, FactoryError
@@ -18,6 +19,8 @@ SHORTEST_PREFIX = 4
 SHOWN = 5
 """Rows listed where several might be meant."""
 SHOWN_CHARS = 60
+MOST_COMPARED = 20_000
+"""Texts that are compared with one that was not found."""
 
 
 class Shelf:
@@ -164,12 +167,8 @@ def _roots(outputs: Path, task: str | None) -> list[Path]:
 def _unknown(query: str, shelves: Sequence[Shelf]) -> tuple[str, str]:
     """Say that there is no such row, and which one may be meant."""
     names = ", ".join(shelf.root.name for shelf in shelves)
-    texts = {
-        text: one
-        for shelf in shelves
-        for table in shelf.tables()
-        for one, text in zip(table.ids, table.texts, strict=True)
-    }
+    pairs = (pair for shelf in shelves for table in shelf.tables() for pair in zip(table.texts, table.ids, strict=True))
+    texts = dict(islice(pairs, MOST_COMPARED))
     near = get_close_matches(query, texts, n=1, cutoff=0.5)
     nearest = f"the nearest text is {shorten(near[0])!r}, row {texts[near[0]]}; " if near else ""
     hint = f"{nearest}`factory why --list --task {shelves[0].root.name}` lists all rows with their ids"
