@@ -172,7 +172,7 @@ class Stub:
             schema = json.loads(body)["response_format"]["json_schema"]["schema"]
             text = json.dumps(_fit(schema, text))
         elif b"<response_schema>" in body:
-            found = _SCHEMA_IN_PROMPT.search("\n".join(str(one["content"]) for one in json.loads(body)["messages"]))
+            found = _SCHEMA_IN_PROMPT.search("\n".join(map(_text_of, json.loads(body)["messages"])))
             if found is not None:
                 text = f"```json\n{json.dumps(_fit(json.loads(found[1]), text))}\n```"
         usage = b""
@@ -187,6 +187,12 @@ _COMPLETION = (
     b'"message":{"role":"assistant","content":%s},"logprobs":null,"finish_reason":"stop"}]%s}'
 )
 _USAGE = b',"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}'
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    """Return the text of a message, which may come in parts."""
+    content = message["content"]
+    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
 
 
 def _fit(schema: Mapping[str, Any], text: str) -> object:

@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ INSTALL_LIMIT_S = 1200.0
 RESUME_LIMIT_S = 90.0
 """For what takes seconds when it works: whoever needs longer hangs."""
 POLL_S = 0.01
+BEAT_S = 10.0
+"""How often a long run says that it is alive."""
 NOTE_CHARS = 200
 FACTORY = "factory"
 NOT_MEASURED = "–"
@@ -86,8 +88,6 @@ class Run:
     server: Mapping[str, Any]
     """What the server says, see `Stub.stats`."""
     error: str = ""
-    answers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """By id."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Bench:
 
     def __init__(self, contenders: Sequence[Contender], folder: Path, options: argparse.Namespace) -> None:
         self.contenders = list(contenders)
+        self.environments: Path = options.environments.resolve()
         self.pythons: dict[str, Path] = {}
         self.folder = folder
         self.repeat: int = options.repeat
@@ -128,11 +129,11 @@ class Bench:
         """End the servers."""
         self._servers.close()
 
-    def install(self, environments: Path) -> None:
-        """Make every contender's environment; leave out, with a note, whose cannot be made."""
+    def install(self) -> None:
+        """Make every contender's environment; leave out, with a note, whose cannot be made. Safe to call twice."""
         for contender in list(self.contenders):
             try:
-                self.pythons[contender.name] = python_of(contender, environments)
+                self.pythons[contender.name] = python_of(contender, self.environments)
             except Unavailable as error:
                 self.note(f"{contender.name}: left out, cannot be installed: {error}")
                 self.contenders.remove(contender)
@@ -202,7 +203,7 @@ class Bench:
         process = self.start(contender, job)
         error = ""
         try:
-            code = process.wait(limit_s)
+            code = self._wait(what, contender, process, limit_s)
             if code:
                 error = f"ends with {code}: {_last_line(job.folder / 'stderr.log')}"
         except subprocess.TimeoutExpired:
@@ -211,10 +212,19 @@ class Bench:
             end(process)
         server = (asked or self.stub).stats()
         figures = {} if error else _report(job.folder / "report.json")
-        answers = {} if error else json.loads((job.folder / ANSWERS_FILE).read_text(encoding="utf-8"))
-        done = Run(what, contender.name, figures, server, error, answers)
+        done = Run(what, contender.name, figures, server, error)
         self.record(done)
         return done
+
+    def _wait(self, what: str, contender: Contender, process: subprocess.Popen[bytes], limit_s: float) -> int:
+        deadline = time.monotonic() + limit_s
+        while True:
+            try:
+                return process.wait(min(BEAT_S, max(0.0, deadline - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= deadline:
+                    raise
+                progress(f"{what}: {contender.name}: at work")
 
     def record(self, done: Run) -> None:
         """Keep a run and tell whoever waits."""
@@ -226,23 +236,20 @@ class Bench:
         took = done.error or f"{done.figures['wall_s']:.2f} s, {done.figures['rows']:,} rows"
         progress(f"{done.what}: {done.contender}: {took}, {done.server['calls']:,} calls")
 
-    def timed(
-        self, what: str, settings: Settings, job: Job, *, contenders: Sequence[Contender] | None = None
-    ) -> dict[str, list[Run]]:
+    def timed(self, what: str, settings: Settings, job: Job) -> dict[str, list[Run]]:
         """Let everybody do a job several times, in turns, so that a busy minute of the machine hits all alike.
 
         Args:
             what: For the record.
             settings: Of the server, for each run anew.
             job: The folder is where each run gets one of its own.
-            contenders: Who; None for everybody.
 
         Returns:
             The runs of each; who fails once is not asked again.
         """
         runs: dict[str, list[Run]] = {}
         for _ in range(self.repeat):
-            for contender in self.contenders if contenders is None else contenders:
+            for contender in self.contenders:
                 mine = runs.setdefault(contender.name, [])
                 if any(one.error for one in mine):
                     continue
@@ -262,6 +269,7 @@ class Bench:
 
 def throughput(bench: Bench) -> list[Line]:
     """Measure how fast calls are made, what they cost the processor, and how fast stored replies come back."""
+    bench.install()
     latency = Settings(latency_ms=50)
     lines = []
     for calls, in_flight, limit_s, ideal_s in ((2_000, 64, 2.4, 1.56), (10_000, 256, 8.0, 1.95)):
@@ -281,7 +289,7 @@ def _memory_line(bench: Bench) -> Line:
     what = f"peak memory above start, {job.calls:,} calls"
     cells, mb = {}, None
     for contender in bench.factory:
-        bench.stub.reset(Settings())
+        bench.stub.reset(Settings(latency_ms=5))
         folder = bench.new_folder(contender)
         done = bench.run(what, contender, replace(job, folder=folder))
         shutil.rmtree(folder, ignore_errors=True)
@@ -313,6 +321,7 @@ def _cached_line(bench: Bench) -> Line:
 
 def resume(bench: Bench) -> list[Line]:
     """Measure what is asked twice after a crash, after an addition and after a change."""
+    bench.install()
     return [_killed_line(bench), _more_line(bench), *_changed_lines(bench)]
 
 
@@ -331,7 +340,8 @@ def _killed_line(bench: Bench) -> Line:
             cells[contender.name] = f"never ends ({n_first:,} before, {done.server['calls'] - n_first:,} after)"
         else:
             cells[contender.name] = f"{done.server['calls']:,}{_lost(job.calls - int(done.figures['rows']))}"
-    reached = _is_within(calls.get(FACTORY), most) and "lost" not in cells[FACTORY]
+    # A cell that is a bare number: it ended, and no row is missing.
+    reached = cells[FACTORY].replace(",", "").isdigit() and _is_within(calls[FACTORY], most)
     return bench.line(what, f"at most {most:,}", cells, has_reached=reached)
 
 
@@ -392,7 +402,7 @@ def _changed_lines(bench: Bench) -> list[Line]:
             del changes["schema"]
         bench.stub.reset()
         first = bench.run("before any change", contender, job)
-        answers = [first.answers]
+        answers = [_answers(first, job)]
         for aspect, changed in changes.items():
             what = f"only the {aspect} changed: stale answers of {base.calls}"
             cells = stale.setdefault(what, {})
@@ -403,9 +413,9 @@ def _changed_lines(bench: Bench) -> list[Line]:
             other.reset()
             limit_s, asked = min(RESUME_LIMIT_S, bench.limit_s), other if changed.url == other.url else bench.stub
             done = bench.run(what, contender, changed, limit_s=limit_s, asked=asked)
-            n_stale = sum(any(old.get(key) == new for old in answers) for key, new in done.answers.items())
-            answers.append(done.answers)
-            lost = _lost(base.calls - len(done.answers)) if not done.error else ", fails"
+            answers.append(_answers(done, changed))
+            n_stale = sum(any(old.get(key) == new for old in answers[:-1]) for key, new in answers[-1].items())
+            lost = _lost(base.calls - len(answers[-1])) if not done.error else ", fails"
             cells[contender.name] = f"{n_stale}{lost}"
     return [
         bench.line(what, "0", cells, has_reached=cells[FACTORY] == "0" if FACTORY in cells else None)
@@ -418,6 +428,7 @@ def _changed_lines(bench: Bench) -> list[Line]:
 
 def faults(bench: Bench) -> list[Line]:
     """Measure what a busy server and bad requests cost."""
+    bench.install()
     job = _job(bench, calls=500, in_flight=50)
     what = f"{job.calls} calls, 5% scattered 429 with `Retry-After: 1`"
     runs = bench.timed(what, Settings(latency_ms=50, busy_ratio=0.05, retry_after_s=1), job)
@@ -432,8 +443,9 @@ def _bad_line(bench: Bench) -> Line:
     cells = {}
     for contender in bench.contenders:
         bench.stub.reset(Settings(latency_ms=50, refuse_every=every))
-        done = bench.run(what, contender, replace(job, folder=bench.new_folder(contender)))
-        lost = len(good - done.answers.keys())
+        mine = replace(job, folder=bench.new_folder(contender))
+        done = bench.run(what, contender, mine)
+        lost = len(good - _answers(done, mine).keys())
         cells[contender.name] = f"{lost}, {max(0, done.server['calls'] - job.calls)}" + (
             " (fails)" if done.error else ""
         )
@@ -445,6 +457,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Line]]] = {
     "resume": resume,
     "faults": faults,
 }
+"""To add a section: a function that measures, and a line here."""
 
 
 # Cells
@@ -552,12 +565,20 @@ def _command(*command: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"not done after {INSTALL_LIMIT_S:.0f} s") from error
     if done.returncode:
-        raise Unavailable(" ".join(done.stderr.split())[-NOTE_CHARS:])
+        raise Unavailable(done.stderr.strip().rpartition("\n")[2][:NOTE_CHARS])
 
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line.strip()[:NOTE_CHARS] for line in reversed(lines) if line.strip()), "says nothing")
+
+
+def _answers(done: Run, job: Job) -> dict[str, str]:
+    """Read the answers a run ended with, by id."""
+    if done.error:
+        return {}
+    answers: dict[str, str] = json.loads((job.folder / ANSWERS_FILE).read_text(encoding="utf-8"))
+    return answers
 
 
 def _report(path: Path) -> dict[str, float]:
@@ -607,6 +628,7 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     """Run the sections and print their tables."""
     options = read_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that every process is ended
     chosen = set(PEERS) if "all" in options.peers else set(options.peers)
     contenders = [one for one in CONTENDERS if not one.requirements or one.name in chosen]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
@@ -614,16 +636,15 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         bench = Bench(contenders, folder, options)
         try:
-            bench.install(options.environments.resolve())
             names = [options.only] if options.only else list(SECTIONS)
             sections = {name: SECTIONS[name](bench) for name in names}
         finally:
             bench.close()
     where = f"{os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     if options.json:
-        runs = [{**asdict(one), "answers": len(one.answers)} for one in bench.runs]
-        lines = {name: [asdict(line) for line in lines] for name, lines in sections.items()}
-        found = {"where": where, "repeat": bench.repeat, "scale": bench.scale, "sections": lines, "runs": runs}
+        runs = [asdict(one) for one in bench.runs]
+        tables = {name: [asdict(line) for line in lines] for name, lines in sections.items()}
+        found = {"where": where, "repeat": bench.repeat, "scale": bench.scale, "sections": tables, "runs": runs}
         print(json.dumps({**found, "notes": bench.notes}, indent=1))
         return
     columns = [contender.name for contender in CONTENDERS]
