@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+cache_app = typer.Typer(name="cache", help="Look into the reply store, and prune it.", no_args_is_help=True)
+app.add_typer(cache_app)
 
 TaskFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Task folder, such as tasks/snips_intent.")]
 Outputs = Annotated[Path, typer.Option("--out", "--outputs", metavar="OUTPUTS", help="Where results and models go.")]
@@ -211,6 +215,106 @@ def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) ->
     for version in versions:
         scores = "  ".join(f"{score} {value:.3f}" for score, value in sorted(version.metrics.items()))
         typer.echo(f"version {version.version}  {','.join(version.aliases) or '-'}  {scores}  {out / version.path}")
+
+
+@cache_app.command()
+def stats(out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
+    """Count replies, tokens and seconds by endpoint and model, damaged lines, and failures by reason.
+
+    Example: factory cache stats
+    """
+    from flows.cache import print_stats, read_stats
+
+    found = read_stats(out)
+    if json_:
+        _print_json(found.as_json())
+    else:
+        print_stats(found)
+
+
+@cache_app.command()
+def explain(folder: TaskFolder, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
+    """Say what a build would ask now that is not stored, and which part of the key differs from what is.
+
+    Asks the teacher nothing and stores nothing.
+
+    Example: factory cache explain tasks/snips_intent
+    """
+    from factory.check import check_task
+    from flows.explain import explain as explain_task
+    from flows.explain import print_explanation
+
+    explained = explain_task(check_task(folder), out)
+    if json_:
+        _print_json(explained.as_json())
+    else:
+        print_explanation(explained)
+
+
+@cache_app.command()
+def prune(
+    out: Outputs = DEFAULT_OUTPUTS,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Delete only replies older than this.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only counted.")] = False,
+    json_: AsJson = False,
+) -> None:
+    """Delete replies that the newest build of no task used; without --yes only say which. Not while a build runs.
+
+    Example: factory cache prune --older-than 30
+    """
+    from flows.cache import plan_pruning, print_pruning, prune_replies
+
+    pruning = plan_pruning(out, older_than_days=older_than)
+    if yes:
+        prune_replies(out, pruning)
+    if json_:
+        _print_json({**pruning.as_json(), "deleted": yes})
+    else:
+        print_pruning(pruning, deleted=yes)
+
+
+@app.command()
+def why(
+    row: Annotated[
+        str | None, typer.Argument(metavar="ROW", help="Id of a row, the beginning of one, or the exact text.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="Name or folder; default: the task with the row.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List all rows of the newest build with their ids.")] = False,
+    out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+) -> None:
+    """Tell what became of a row and why: prompts, replies, seeds, cost, and the verdict of every stage.
+
+    Examples:
+        factory why 3f2a9c
+
+        factory why "play some jazz" --task snips_intent
+
+        factory why --list --task snips_intent
+    """
+    from flows.shelf import list_rows, shorten
+    from flows.why import why as why_row
+    from flows.why_text import print_why
+
+    if (row is None) != list_:
+        raise typer.BadParameter("give a row, or --list")
+    if row is None:
+        rows = list_rows(out, task=task)
+        if json_:
+            _print_json([asdict(one) for one in rows])
+            return
+        for one in rows:
+            typer.echo(f"{one.id}\t{one.state}\t{one.label or ''}\t{shorten(one.text)}")
+        return
+    told = why_row(_only_text([row])[0], out, task=task)
+    if json_:
+        _print_json(told.as_json())
+    else:
+        print_why(told)
 
 
 def _only_text(texts: list[str]) -> list[str]:

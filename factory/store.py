@@ -110,6 +110,15 @@ class Artifact(Generic[R]):
         Raises:
             ArtifactCorrupt: A file was changed, added or removed after the stage wrote it.
         """
+        self.check()
+        return self.result.load(self.folder)
+
+    def check(self) -> None:
+        """Compare every file with the manifest.
+
+        Raises:
+            ArtifactCorrupt: A file was changed, added or removed after the stage wrote it.
+        """
         found = _hash_files(self.folder)
         expected = self.manifest["files"]
         for name in sorted(expected.keys() | found.keys()):
@@ -119,7 +128,6 @@ class Artifact(Generic[R]):
                     f"{self.folder / name}: the file {what} after the stage wrote it",
                     hint=f"delete the folder {self.folder} and run the same command again",
                 )
-        return self.result.load(self.folder)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
 from factory.teacher import Teacher, open_teacher
 from factory.teacher.budget import Spending
 from factory.teacher.wire import Usage
+from flows.builds import BuildNote
 from flows.outcome import Outcome, release
 from flows.recipe import recipe
 
@@ -81,6 +82,7 @@ class Steps:
 
     root: Path
     teacher: Teacher
+    note: BuildNote
     artifacts: list[Artifact[Any]] = field(default_factory=list)
 
     def __call__(
@@ -103,6 +105,7 @@ class Steps:
             # resumed again and again would spend the budget again and again.
             spent.charge(artifact.manifest["varying"])
         self.artifacts.append(artifact)
+        self.note.used(artifact)
         return artifact
 
     def peek(self, artifact: Artifact[R]) -> R | None:
@@ -130,7 +133,8 @@ def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
         closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher,
         listening(lambda event: usage.append(event) if isinstance(event, TeacherUsed) else None),
     ):
-        run = Steps(root, teacher)
+        run = Steps(root, teacher, BuildNote(root, prices=teacher.spending.prices))
         products = recipe(checked, teacher, run)
     outcome: Outcome = step("register", lambda: release(checked, products, run.artifacts, outputs, run))
+    run.note.finished()
     return replace(outcome, seconds=time.monotonic() - started, teacher=usage[-1] if usage else None)

@@ -1,6 +1,7 @@
 """`factory plan`: what a build would do and cost, found by walking the recipe without running it."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +16,10 @@ from factory.spec import Prices
 from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
 from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
-from factory.teacher import Teacher, open_teacher
+from factory.teacher import REPLIES_FILE, open_teacher
 from factory.teacher.forecast import Forecast, forecast
+from factory.teacher.probe import Probe
+from flows.probing import QUICK, Probed, Prober, Runnable, probing
 from flows.recipe import recipe
 
 R = TypeVar("R", bound=Result)
@@ -37,6 +40,9 @@ class PlannedStage:
     """Why it would run; empty when it is cached."""
     cost: Forecast
     """What it would ask the teacher; replies already stored make it cheaper."""
+    asks_teacher: bool = False
+    stored: int | None = None
+    """How many of its replies are in the reply store; None where what it would ask is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,14 @@ class Plan:
         """What all stages together would ask."""
         return sum((stage.cost for stage in self.stages), Forecast())
 
+    @property
+    def stored(self) -> int:
+        """Replies that are known to be in the reply store."""
+        return sum(stage.stored or 0 for stage in self.stages)
+
     def as_json(self) -> dict[str, Any]:
         """Return the plan for programs."""
-        return {**asdict(self), "cost": asdict(self.cost)}
+        return {**asdict(self), "cost": asdict(self.cost), "stored": self.stored}
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,11 @@ class Planner:
     """A runner that only looks."""
 
     root: Path
+    prober: Prober | None = None
+    """Looks into the reply store; None when there is nothing in it."""
     stages: list[PlannedStage] = field(default_factory=list)
+    probed: dict[str, Probed[Any]] = field(default_factory=dict)
+    """What the stages found there, by name."""
 
     def __call__(
         self,
@@ -87,24 +102,60 @@ class Planner:
         resources: Mapping[str, Resource] | None = None,
     ) -> Artifact[R]:
         """Look a stage up; what depends on a missing result is missing too."""
+        asks = "teacher" in (resources or {})
         waits_for = [artifact.root for artifact in (inputs or {}).values() if isinstance(artifact, Pending)]
+        probed: Probed[R] | None = None
         if waits_for:
             because, root = f"waits for {waits_for[0]}", waits_for[0]
         else:
             key = key_of(stage, params, inputs=inputs, resources=resources)
             found = find(self.root, stage, key)
             if found is not None:
-                self.stages.append(PlannedStage(stage.name, is_cached=True, because="", cost=Forecast()))
+                planned = PlannedStage(stage.name, is_cached=True, because="", cost=Forecast(), asks_teacher=asks)
+                self.stages.append(planned)
                 return found
             because, root = explain_miss(self.root, stage, key), stage.name
+            if self.prober is not None:
+                probed = self.prober(stage, params, inputs=inputs, resources=resources)
         n_rows = _expected_rows(params, inputs or {}, resources or {})
-        cost = _cost(stage, params, n_rows) if "teacher" in (resources or {}) else Forecast()
-        self.stages.append(PlannedStage(stage.name, is_cached=False, because=because, cost=cost))
+        cost = _cost(stage, params, n_rows) if asks else Forecast()
+        n_stored = self._n_stored(probed, waits=bool(waits_for)) if cost.calls else None
+        self.stages.append(PlannedStage(stage.name, False, because, cost, asks, n_stored))
+        if probed is not None:
+            self.probed[stage.name] = probed
+            if probed.artifact is not None:
+                return probed.artifact
         return Pending(Path(stage.name), stage.result, was_cached=False, n_rows=n_rows, root=root)
+
+    def _n_stored(self, probed: Probed[R] | None, *, waits: bool) -> int | None:
+        if self.prober is None:
+            return 0
+        return None if waits or probed is None else probed.n_stored
 
     def peek(self, artifact: Artifact[R]) -> R | None:
         """Return a stored result, or None for one that is not there yet."""
         return None if isinstance(artifact, Pending) else artifact.load()
+
+
+def walk(task: Task, outputs: Path, *, runnable: Runnable = QUICK, always: bool = False) -> Planner:
+    """Walk the recipe, looking up what is stored and what the reply store already answers.
+
+    Args:
+        task: A checked task folder.
+        outputs: Where builds are stored.
+        runnable: Stages that may be run, with nothing kept, to know what later ones would ask.
+        always: Find out what would be asked even if there is no reply store.
+
+    Returns:
+        The planner, with all stages up to the evaluation.
+    """
+    replies = outputs / REPLIES_FILE
+    planner = Planner(outputs / task.spec.name)
+    teacher = open_teacher(task.spec.teacher, folder=task.folder, outputs=outputs)
+    with closing(teacher), probing(Probe(teacher.endpoint, replies), runnable) as prober:
+        planner.prober = prober if always or replies.is_file() else None
+        recipe(task, prober.probe, planner)
+    return planner
 
 
 def make_plan(task: Task, outputs: Path) -> Plan:
@@ -118,12 +169,7 @@ def make_plan(task: Task, outputs: Path) -> Plan:
         All stages up to the evaluation, and their cost.
     """
     spec = task.spec
-    planner = Planner(outputs / spec.name)
-    teacher: Teacher = open_teacher(spec.teacher, folder=task.folder, outputs=outputs)
-    try:
-        recipe(task, teacher, planner)
-    finally:
-        teacher.close()
+    planner = walk(task, outputs)
     cost = sum((stage.cost for stage in planner.stages), Forecast())
     seconds = cost.completion_tokens / WRITTEN_TOKENS_PER_S + cost.new_prompt_tokens / READ_TOKENS_PER_S
     prices: Prices | None = spec.teacher.known_prices
@@ -142,20 +188,24 @@ def print_plan(plan: Plan) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("stage", "", "calls", "tokens"):
-        table.add_column(heading, justify="right" if heading in ("calls", "tokens") else "left")
+    for heading in ("stage", "", "calls", "tokens", "stored"):
+        table.add_column(heading, justify="right" if heading in ("calls", "tokens", "stored") else "left")
     for stage in plan.stages:
         tokens = stage.cost.prompt_tokens + stage.cost.completion_tokens
-        numbers = (f"{stage.cost.calls:,}", f"{tokens:,}") if stage.cost.calls else ("", "")
+        stored = "?" if stage.stored is None else f"{stage.stored:,}"
+        numbers = (f"{stage.cost.calls:,}", f"{tokens:,}", stored) if stage.cost.calls else ("", "", "")
         table.add_row(stage.name, "cached" if stage.is_cached else stage.because, *numbers)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a pipe has no width; names should not be cut off
     console.print(table)
     cost = plan.cost
     minutes = "time unknown" if plan.minutes is None else f"about {plan.minutes:.0f} minutes"
     money = "price unknown (set teacher.prices)" if plan.usd is None else f"${plan.usd:.2f}"
     console.print(
         f"{plan.task}: about {cost.calls:,} calls of the {plan.teacher} teacher, {cost.prompt_tokens:,} tokens read "
-        f"and {cost.completion_tokens:,} written, {minutes}, {money}; replies already stored are free",
+        f"and {cost.completion_tokens:,} written, {minutes}, {money}; replies already stored are free"
+        + (f", and {plan.stored:,} are known to be" if plan.stored else ""),
         highlight=False,
         soft_wrap=True,
     )

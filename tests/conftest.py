@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.noted_build import MANY, Built, build, scripted
+
 
 @dataclass(frozen=True)
 class Done:
@@ -27,6 +29,14 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))  # read when Prefect is imported, which no test module does
         yield home
+
+
+@pytest.fixture(scope="session")
+def noted(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Return a build that tests only look at."""
+    place = tmp_path_factory.mktemp("noted")
+    folder = scripted(place / "task", **MANY)
+    return Built(folder, place / "outputs", build(folder, place / "outputs"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from factory.store import Artifact, Resource, Result, Stage, run_stage
+from flows.builds import BuildNote
 
 R = TypeVar("R", bound=Result)
 
@@ -18,6 +19,7 @@ class Plain:
 
     root: Path
     artifacts: dict[str, Artifact[Any]] = field(default_factory=dict)
+    note: BuildNote | None = None
 
     def __call__(
         self,
@@ -29,6 +31,8 @@ class Plain:
     ) -> Artifact[R]:
         artifact = run_stage(self.root, stage, params, inputs=inputs, resources=resources)
         self.artifacts[stage.name] = artifact
+        if self.note is not None:
+            self.note.used(artifact)
         return artifact
 
     def peek(self, artifact: Artifact[R]) -> R | None:

@@ -20,6 +20,7 @@ from factory.release.registry import Registry
 from factory.store import Artifact, Result
 from factory.teacher import ScriptedTeacher, open_teacher
 from factory.teacher.replies import Replies
+from flows.builds import builds_of
 from flows.recipe import Products, recipe
 from tests.fault_server import Behaviour, FaultServer, Say, completion
 from tests.plain_runner import Plain
@@ -117,6 +118,14 @@ def test_the_release_folder_is_complete(built: Built) -> None:
     assert [stage["stage"] for stage in lineage["stages"]] == finished[:-1]
     assert lineage["teacher"].startswith("scripted:")
     assert set(lineage["data_sha256"]) == {"holdout"}
+
+
+@pytest.mark.slow
+def test_a_build_notes_its_stages_and_its_end(built: Built) -> None:
+    (noted,) = builds_of(built.outputs / "scripted")
+    finished = [event.stage for event in built.events if isinstance(event, StageFinished)]
+    assert [folder.parent.name for folder in noted.folders] == finished
+    assert noted.is_finished
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_is_shown_exists(page: Path) -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {group.typer_instance.info.name for group in app.registered_groups if group.typer_instance}
     shown = re.findall(r"(?:^|`|\.venv/bin/)factory +([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert set(shown) <= known
 

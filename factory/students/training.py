@@ -116,7 +116,7 @@ def fit(params: FitParams, *, rows: Rows, encoder: Encoder | None = None) -> Fit
         The fitted student.
     """
     student = make_student(params.student, params.params)
-    student.fit(_prepare(rows, params), params.labels, seed=params.seed)
+    student.fit(taught_rows(params, rows), params.labels, seed=params.seed)
     return FittedStudent(params.student, student, len(rows.kept))
 
 
@@ -131,7 +131,7 @@ def cross_predict(params: CrossPredictParams, *, rows: Rows, encoder: Encoder | 
     Returns:
         Out-of-fold probabilities, in order of the rows.
     """
-    kept = _prepare(rows, params)
+    kept = taught_rows(params, rows)
     n_folds = min(params.n_folds, STUDENTS[params.student].max_folds)
     folds = assign_folds(list(kept["text"]), list(kept["label"]), n_folds, seed=params.seed)
     n_folds = int(folds.max(initial=-1)) + 1
@@ -152,8 +152,8 @@ def predict(params: PredictParams, *, student: FittedStudent, rows: Rows) -> Pre
     return Predictions(student.student.labels_, tuple(rows.kept["id"]), probs)
 
 
-def _prepare(rows: Rows, params: FitParams) -> "Dataset":
-    """Return the kept rows with the labels and weights the student shall learn from."""
+def taught_rows(params: FitParams, rows: Rows) -> "Dataset":
+    """Return the kept rows with the labels and weights that a student learns from."""
     kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
     if not params.balance or not len(kept):
         return kept

@@ -20,7 +20,7 @@ from factory.events import Progressed, emit
 from factory.spec import TeacherSpec
 from factory.teacher.budget import Spending
 from factory.teacher.chat import Address, ChatConnection
-from factory.teacher.endpoint import Retryable
+from factory.teacher.endpoint import Endpoint, Retryable
 from factory.teacher.engine import Engine
 from factory.teacher.limits import Limits
 from factory.teacher.llama_server import KEY_ENV
@@ -79,6 +79,11 @@ class EmbeddedTeacher:
     def spending(self) -> Spending:
         """What was asked so far, against the budget."""
         return self._engine.spending
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whom it asks."""
+        return self._engine.endpoint
 
     async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
         """Answer every request, in order of the requests; see `Teacher.complete`."""

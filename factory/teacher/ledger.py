@@ -34,6 +34,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.n_damaged = 0
+        """Lines that could not be read the last time."""
 
     def note(self, failure: Failure) -> None:
         """Append a line."""
@@ -46,10 +48,16 @@ class Ledger:
             os.close(fd)
 
     def failures(self) -> Iterator[Failure]:
-        """Read all failures, oldest first."""
+        """Read all failures, oldest first; lines that are damaged are counted and left out."""
+        self.n_damaged = 0
         if not self.path.exists():
             return
-        for line in self.path.read_text(encoding="utf-8").split("\n")[:-1]:
-            found = json.loads(line)
-            found.pop("at")
-            yield Failure(**found)
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            if not line:
+                continue
+            try:
+                failure = Failure(**{name: value for name, value in json.loads(line).items() if name != "at"})
+            except (ValueError, TypeError, AttributeError):
+                self.n_damaged += 1
+            else:
+                yield failure

@@ -59,6 +59,11 @@ class OpenAITeacher:
         """What was asked so far, against the budget."""
         return self._engine.spending
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whom it asks."""
+        return self._engine.endpoint
+
     async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
         """Answer every request, in order of the requests; see `Teacher.complete`."""
         return await self._engine.complete(requests, on_reply=on_reply)

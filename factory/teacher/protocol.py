@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from factory.teacher.budget import Spending
+    from factory.teacher.endpoint import Endpoint
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ class Teacher(Protocol):
     @property
     def spending(self) -> "Spending":
         """What has been asked in this build so far, against the budget."""
+
+    @property
+    def endpoint(self) -> "Endpoint":
+        """Whom it asks, and how it writes a request for the wire."""
 
     async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
         """Answer every request, in order of the requests.

@@ -18,7 +18,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,19 +138,40 @@ class Replies:
             How many replies are gone.
         """
         kept = {bytes.fromhex(key) for key in keep}
+        return self._rewrite(lambda key: key in kept)
+
+    def drop(self, keys: Iterable[str]) -> int:
+        """Rewrite the file without some of its replies; what others append meanwhile stays.
+
+        Args:
+            keys: Keys that go; others than stored ones do no harm.
+
+        Returns:
+            How many replies are gone.
+        """
+        dropped = {bytes.fromhex(key) for key in keys}
+        return self._rewrite(lambda key: key not in dropped)
+
+    def n_bytes(self, keys: Iterable[str]) -> int:
+        """Return how much of the file some replies take."""
+        return sum(self._lines.get(bytes.fromhex(key), (0, 0))[1] for key in keys)
+
+    def _rewrite(self, stays: Callable[[bytes], bool]) -> int:
+        """Put a file with some of the lines in the place of this one; return how many are gone."""
         with self._using(exclusively=True) as fd:
             self._read_on(fd)
-            n_before = len(self._lines)
+            n_gone = 0
             scratch = self.path.with_suffix(f".{os.getpid()}.tmp")
             with scratch.open("wb") as file:
                 for key, (start, length) in self._lines.items():
-                    if key in kept:
+                    if stays(key):
                         file.write(os.pread(fd, length, start))
+                    else:
+                        n_gone += 1
                 file.flush()
                 os.fsync(file.fileno())
-            n_after = len(kept & self._lines.keys())
             scratch.replace(self.path)  # whoever has the old file open notices and opens the new one
-        return n_before - n_after
+        return n_gone
 
     def __len__(self) -> int:
         with self._using() as fd:

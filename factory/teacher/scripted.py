@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from factory.errors import Problem, SpecError, TeacherError
 from factory.spec import Model, TeacherSpec
 from factory.teacher.budget import Spending
-from factory.teacher.endpoint import Declined
+from factory.teacher.endpoint import Declined, Endpoint
 from factory.teacher.engine import Engine
 from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
@@ -89,6 +89,11 @@ class ScriptedTeacher:
     def spending(self) -> Spending:
         """What was asked so far, against the budget."""
         return self._engine.spending
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whom it asks: the script."""
+        return self._endpoint
 
     @property
     def history(self) -> list[Request]:
