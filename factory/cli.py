@@ -7,6 +7,7 @@ Ctrl-C (the same command resumes).
 import io
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +41,7 @@ STOPPED = 130
 
 def main() -> None:
     """Run the command line and turn every expected error into one message and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what a build started is ended with it
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("FACTORY_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]

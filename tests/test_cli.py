@@ -448,3 +448,19 @@ def test_a_full_disk_is_said_and_nothing_stored_is_lost(tmp_path: Path) -> None:
     assert list((tmp_path / "outputs").glob("*/*/.tmp-*")) == []
     again = walk(folder, tmp_path / "outputs")
     assert len(again.asked) < len(walk(folder, tmp_path / "elsewhere").asked)
+
+
+TERMINATED = """
+import os, signal, sys
+import factory.check
+from factory.cli import main
+factory.check.check_task = lambda folder: os.kill(os.getpid(), signal.SIGTERM)
+sys.argv = ["factory", "check", "anything"]
+main()
+"""
+
+
+def test_a_build_that_is_told_to_end_ends_as_after_ctrl_c() -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.rstrip().endswith("run the same command again to go on")
