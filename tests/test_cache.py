@@ -252,6 +252,8 @@ def test_one_missing_reply_is_one_request(noted: Built, tmp_path: Path) -> None:
     assert [(stage.state, stage.n_missing) for stage in found.values()] == [("stored", 0), ("missing", 1)]
     (group,) = found["verify-attributes-1"].groups
     assert (group.asked, [change.part for change in group.changes]) == (gone, ["last message"])
+    because = {stage.name: stage.because for stage in make_plan(check_task(noted.folder), outputs).stages}
+    assert because["gather-1"] == "waits for verify-attributes-1"  # not built on what the missing reply left out
 
 
 def test_without_a_store_everything_is_missing_and_nothing_is_made(tmp_path: Path) -> None:
