@@ -103,30 +103,35 @@ def sweep(repeat: int) -> dict[Settings, list[Speed]]:
     for turn in range(repeat):
         for settings in SWEEP:
             turns[settings].append(measure(settings, spec))
-            print(f"turn {turn + 1} of {repeat}: {_name(settings)}: {turns[settings][-1]}", file=sys.stderr)
+            print(f"turn {turn + 1} of {repeat}: {name_of(settings)}: {turns[settings][-1]}", file=sys.stderr)
     return turns
 
 
-def table(turns: dict[Settings, list[Speed]]) -> str:
-    """Write the figures as a table; the last column is what a build of the demo would wait for, best setting = 1."""
-    medians = {
+def medians(turns: dict[Settings, list[Speed]]) -> dict[Settings, Speed]:
+    """Return the median of each figure over the turns."""
+    return {
         settings: Speed(
             statistics.median(speed.written_per_s for speed in speeds),
             statistics.median(speed.labels_per_s for speed in speeds),
         )
         for settings, speeds in turns.items()
     }
-    best_written = max(speed.written_per_s for speed in medians.values())
-    best_labels = max(speed.labels_per_s for speed in medians.values())
+
+
+def table(found: dict[Settings, Speed]) -> str:
+    """Write the figures as a table, each beside its share of the best one."""
+    best_written = max(speed.written_per_s for speed in found.values())
+    best_labels = max(speed.labels_per_s for speed in found.values())
     lines = ["| setting | tokens written/s | of the best | labels/s | of the best |", "|" + "---|" * 5]
-    for settings, speed in medians.items():
-        name = f"**{_name(settings)}**" if settings == OURS else _name(settings)
+    for settings, speed in found.items():
+        name = f"**{name_of(settings)}**" if settings == OURS else name_of(settings)
         written = f"{speed.written_per_s:.1f} | {speed.written_per_s / best_written:.2f}"
         lines.append(f"| {name} | {written} | {speed.labels_per_s:.2f} | {speed.labels_per_s / best_labels:.2f} |")
     return "\n".join(lines)
 
 
-def _name(settings: Settings) -> str:
+def name_of(settings: Settings) -> str:
+    """Say how settings differ from the shipped ones."""
     changed = {key: value for key, value in asdict(settings).items() if value != asdict(Settings())[key]}
     return ", ".join(f"{key} {value}" for key, value in changed.items()) or "as shipped"
 
@@ -141,7 +146,7 @@ def main() -> None:
     if options.json:
         print(json.dumps([{**asdict(key), "turns": [asdict(one) for one in turns[key]]} for key in turns], indent=2))
     else:
-        print(table(turns))
+        print(table(medians(turns)))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from benchmarks import embedded as llama
 from benchmarks.peers.peer_job import ANSWERS_FILE, Job
 from benchmarks.stub_server import Settings, StubServer
 
@@ -452,10 +453,30 @@ def _bad_line(bench: Bench) -> Line:
     return bench.line(what, "0, 0", cells, has_reached=cells[FACTORY] == "0, 0" if FACTORY in cells else None)
 
 
+def embedded(bench: Bench) -> list[Line]:
+    """Sweep the settings of llama.cpp; see `benchmarks.embedded`."""
+    found = llama.medians(llama.sweep(bench.repeat))
+    bench.note(f"Settings of llama.cpp, the shipped one in bold:\n\n{llama.table(found)}\n")
+    written = {settings: speed.written_per_s for settings, speed in found.items()}
+    labels = {settings: speed.labels_per_s for settings, speed in found.items()}
+    return [
+        _share_line(bench, "embedded teacher, tokens written/s", written),
+        _share_line(bench, "embedded teacher, labels/s", labels),
+    ]
+
+
+def _share_line(bench: Bench, what: str, figures: Mapping[llama.Settings, float]) -> Line:
+    best = max(figures, key=lambda settings: figures[settings])
+    share = figures[llama.OURS] / figures[best]
+    cell = f"{figures[llama.OURS]:.1f}, {share:.2f} of the best ({llama.name_of(best)})"
+    return bench.line(what, "0.95 of the best", {FACTORY: cell}, has_reached=share >= 0.95)
+
+
 SECTIONS: dict[str, Callable[[Bench], list[Line]]] = {
     "throughput": throughput,
     "resume": resume,
     "faults": faults,
+    "embedded": embedded,
 }
 """To add a section: a function that measures, and a line here."""
 
