@@ -34,6 +34,7 @@ from platformdirs import user_cache_path
 from benchmarks import embedded as llama
 from benchmarks.peers.peer_job import ANSWERS_FILE, Job
 from benchmarks.stub_server import Settings, StubServer
+from factory.teacher.llama_server import Settings as LlamaSettings
 
 ROOT = Path(__file__).parents[1]
 INSTALL_LIMIT_S = 1200.0
@@ -465,7 +466,7 @@ def embedded(bench: Bench) -> list[Line]:
     ]
 
 
-def _share_line(bench: Bench, what: str, figures: Mapping[llama.Settings, float]) -> Line:
+def _share_line(bench: Bench, what: str, figures: Mapping[LlamaSettings, float]) -> Line:
     best = max(figures, key=lambda settings: figures[settings])
     share = figures[llama.OURS] / figures[best]
     cell = f"{figures[llama.OURS]:.1f}, {share:.2f} of the best ({llama.name_of(best)})"
