@@ -127,6 +127,19 @@ def test_a_server_that_asks_to_wait_for_an_hour_ends_the_run_at_once() -> None:
         assert len(server.bodies) == 1
 
 
+def test_what_is_on_the_wire_when_the_run_stops_is_still_stored(tmp_path: Path) -> None:
+    def behave(body: dict[str, Any], number: int) -> Say:
+        stop = Say(429, {"error": "come back tomorrow"}, headers={"Retry-After": "80000"})
+        return stop if text_of(body) == "question 5" else Say(delay_s=0.3 if number else 0)
+
+    with FaultServer(behave) as server:
+        with pytest.raises(TeacherUnavailable, match="asks to wait 80000 s"):
+            ask(teacher_at(server.url, tmp_path / "replies.log"), questions(100))
+        n_asked = len(server.bodies)
+    assert n_asked <= 1 + 8
+    assert len(Replies(tmp_path / "replies.log")) == n_asked - 1
+
+
 def test_a_redirect_into_nowhere_is_not_an_answer() -> None:
     with FaultServer(always(Say(302, b"", headers={"Location": "/elsewhere"}))) as server:
         with pytest.raises(FactoryError):

@@ -139,12 +139,12 @@ class _BatchConnection:
         try:
             await self._wait(await self._submit(asked), asked)
         except Exception as error:
-            # Whatever it is, it ends the run, and one of the calls is enough to bring it there.
-            for one in asked.values():
-                if not one.outcome.done():
-                    one.outcome.set_result(error)
-                    return
-            raise
+            # Whatever it is, it ends the run; the engine raises the first that it hears of.
+            waiting = [one.outcome for one in asked.values() if not one.outcome.done()]
+            for outcome in waiting:
+                outcome.set_result(error)
+            if not waiting:
+                raise
 
     async def _submit(self, asked: Mapping[str, _Asked]) -> dict[str, list[str]]:
         """Make batches of what is not on its way yet; return all that will answer something of what is asked."""

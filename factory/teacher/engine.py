@@ -8,10 +8,11 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from factory.errors import TeacherUnavailable
+from factory.errors import FactoryError, TeacherUnavailable
 from factory.events import TeacherUsed, emit
 from factory.teacher.budget import Spending, upper_bound
 from factory.teacher.endpoint import Connection, Declined, Endpoint, Retryable
@@ -52,6 +53,10 @@ class _Work:
 
     def is_over(self, deadline_s: float | None, *, in_s: float) -> bool:
         return deadline_s is not None and time.monotonic() + in_s - self.started > deadline_s
+
+
+class _Stopped(Exception):
+    """The run is ending: one call learned that no further one can succeed."""
 
 
 class _GaveUp(Exception):
@@ -130,6 +135,10 @@ class _Run:
         """Requests in a row that used up their attempts."""
         self._gave_up: _GaveUp | None = None
         """The last of them."""
+        self._failure: FactoryError | None = None
+        """What ends the run."""
+        self._stopping = asyncio.Event()
+        """Set with it: no call is begun or tried again, and those on the wire may bring what they are paid for."""
         self._has_settled = asyncio.Event()
         self._connection: Connection | None = None
         self._is_exhausted = False
@@ -142,12 +151,16 @@ class _Run:
         try:
             async with asyncio.TaskGroup() as group:
                 for position, request in enumerate(self._requests):
+                    if self._failure is not None:
+                        break
                     if position % YIELD_EVERY == 0:
                         await asyncio.sleep(0)
                     await self._begin(position, self._prepare(request), group)
         finally:
             if self._connection is not None:
                 await self._connection.aclose()
+        if self._failure is not None:
+            raise self._failure
         answers = [self._answers[position] for position in range(len(self._requests))]
         if self._gave_up is not None and not any(isinstance(answer, Reply) for answer in answers):
             raise self._down(self._gave_up)
@@ -172,9 +185,12 @@ class _Run:
                 self._refuse(position)
             return
         await self._pool.acquire()
-        if not await self._admit(call):
+        is_admitted = await self._admit(call)
+        if not is_admitted or self._failure is not None:
             self._pool.release()
-            self._refuse(position)
+            self._release(call)
+            if not is_admitted and self._failure is None:
+                self._refuse(position)
             return
         try:
             if self._connection is None:
@@ -195,7 +211,7 @@ class _Run:
         spending = self._engine.spending
         if call.key in spending.charged:
             return True
-        while not self._is_exhausted:
+        while not self._is_exhausted and self._failure is None:
             if spending.try_reserve(call.bound):
                 self._reserved.add(call.key)
                 return True
@@ -215,6 +231,13 @@ class _Run:
         """Make one call and hand the answer to every request that waits for it."""
         try:
             answer = replace(await self._ask(call, connection), key=call.key)
+        except (FactoryError, _Stopped) as error:
+            self._release(call)
+            if isinstance(error, FactoryError):
+                self._failure = self._failure or error
+            self._stopping.set()
+            self._has_settled.set()
+            return
         except BaseException:
             self._release(call)
             raise
@@ -261,8 +284,8 @@ class _Run:
             wait_s = max(limits.backoff_s(attempt, self._jitter), failure.retry_after_s or 0.0)
             if work.is_over(limits.deadline_s, in_s=wait_s):
                 raise _GaveUp(f"no answer within {limits.deadline_s:g} s; the last: {failure}", "deadline")
-            await asyncio.sleep(wait_s)
-            await self._keep_pace(work.call)
+            await self._rest(wait_s)
+            await self._rest(self._pace_s(work.call))
             work.attempts += 1
             try:
                 raw = await self._send(work, connection)
@@ -300,12 +323,19 @@ class _Run:
                 for task in racing:
                     task.cancel()
 
-    async def _keep_pace(self, call: _Call) -> None:
+    def _pace_s(self, call: _Call) -> float:
         now = time.monotonic()
         n_tokens = call.bound.prompt_tokens / BYTES_PER_TOKEN + call.bound.completion_tokens
-        wait_s = max(self._engine.requests_pace.wait_s(1, now), self._engine.tokens_pace.wait_s(n_tokens, now))
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
+        return max(self._engine.requests_pace.wait_s(1, now), self._engine.tokens_pace.wait_s(n_tokens, now))
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait before an attempt, unless the run ends first."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
+        if self._stopping.is_set():
+            raise _Stopped
 
     def _down(self, gave_up: "_GaveUp") -> TeacherUnavailable:
         return TeacherUnavailable(
