@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -123,6 +124,11 @@ def pieces(content: bytes, say: Say) -> list[bytes]:
         # In one write: a copy that comes after the next request was sent is, by HTTP/1.1, the answer to that.
         return [content + f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content]
     return [content]
+
+
+def hear_ctrl_c() -> None:
+    """Call it in a new process: a test run in the background of a script ignores Ctrl-C, and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def play_llama(weights: Path) -> None:

@@ -26,7 +26,7 @@ from factory.teacher.limits import Limits
 from factory.teacher.openai import OpenAITeacher
 from factory.teacher.replies import Replies
 from tests.batch_server import Answer, BatchServer, Body, text_of
-from tests.fault_server import FaultServer, completion
+from tests.fault_server import FaultServer, completion, hear_ctrl_c
 
 KEY = "sk-very-secret-0123456789"
 
@@ -472,7 +472,8 @@ def start_run(tmp_path: Path) -> Iterator[Start]:
 
     def start(server: BatchServer) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", RUN, server.url, str(tmp_path)]
-        runs.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        pipe = subprocess.PIPE
+        runs.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_ctrl_c))
         return runs[-1]
 
     yield start

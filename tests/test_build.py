@@ -22,7 +22,7 @@ from factory.teacher import ScriptedTeacher, open_teacher
 from factory.teacher.replies import Replies
 from flows.builds import builds_of
 from flows.recipe import Products, recipe
-from tests.fault_server import Behaviour, FaultServer, Say, completion
+from tests.fault_server import Behaviour, FaultServer, Say, completion, hear_ctrl_c
 from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, make_task
 
@@ -244,11 +244,6 @@ def speak(script: Path) -> Behaviour:
     return answer
 
 
-def _hear_ctrl_c() -> None:
-    # A test run in the background of a script ignores Ctrl-C, and hands that down to every process it starts.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass
 class Site:
     """A task whose teacher is a loopback server, and where it is built."""
@@ -270,7 +265,7 @@ class Site:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_hear_ctrl_c,
+            preexec_fn=hear_ctrl_c,
         )
 
     def start_and_hang_at(self, n_answered: int) -> "subprocess.Popen[str]":

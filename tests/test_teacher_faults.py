@@ -18,7 +18,7 @@ from factory.teacher import Abstain, Message, Reply, Request, ask
 from factory.teacher.limits import Limits
 from factory.teacher.openai import OpenAITeacher
 from factory.teacher.replies import Replies
-from tests.fault_server import FaultServer, Say, completion
+from tests.fault_server import FaultServer, Say, completion, hear_ctrl_c
 
 KEY = "sk-very-secret-0123456789"
 
@@ -367,7 +367,8 @@ print(sum(hasattr(answer, "text") for answer in answers))
 
 def start_run(server: FaultServer, outputs: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", RUN, f"{server.url}/v1", str(outputs)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_ctrl_c)
 
 
 @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGINT"])
