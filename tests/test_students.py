@@ -275,3 +275,15 @@ def test_a_head_survives_saving_bit_by_bit(tmp_path: Path) -> None:
     head = LinearHead(np.eye(3, dtype=np.float32), np.zeros(3, dtype=np.float32))
     head.save(tmp_path / "head.npz")
     np.testing.assert_array_equal(LinearHead.load(tmp_path / "head.npz").weights, head.weights)
+
+
+def test_tokens_and_n_grams_do_not_share_the_name_of_a_length(fitted: Student, tmp_path: Path) -> None:
+    # onnxruntime lets tensors whose shapes are spelled alike share a buffer: to `blend`, a text of one known n-gram
+    # and three tokens was an error whenever nothing longer was in its batch.
+    import onnx
+
+    fitted.to_onnx(tmp_path)
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in onnx.load(tmp_path / "model.onnx").graph.input}
+    lengths = {name: dims[1].dim_param for name, dims in shapes.items() if len(dims) > 1}
+    tokens = {lengths.pop(name) for name in ("input_ids", "attention_mask") if name in lengths}
+    assert tokens.isdisjoint(lengths.values())

@@ -113,7 +113,7 @@ def export(params: ExportParams, *, fitted: FittedStudent, rows: Rows) -> Export
         return Exported.load(folder)
 
 
-EXPORT = Stage("export", 1, ExportParams, export, Exported, files=(Path(predict.__file__),))
+EXPORT = Stage("export", 2, ExportParams, export, Exported, files=(Path(predict.__file__),))
 
 
 def _gather(rows: Rows) -> _Texts:
@@ -144,7 +144,11 @@ def _write_folder(params: ExportParams, fitted: FittedStudent, folder: Path) -> 
 
 
 def _probs(folder: Path, texts: _Texts) -> NDArray[np.float64]:
-    return np.asarray(Predictor(folder).predict_proba(list(texts.rows["text"])), dtype=np.float64)
+    """Ask the folder; hostile texts one by one, because beside longer ones the empty text is not empty any more."""
+    predictor = Predictor(folder)
+    asked, n_rows = list(texts.rows["text"]), len(texts.labels)
+    together = [predictor.predict_proba(asked[:n_rows])] if n_rows else []
+    return np.concatenate([*together, *(predictor.predict_proba([text]) for text in asked[n_rows:])]).astype(np.float64)
 
 
 def _try_int8(folder: Path, texts: _Texts, exact: NDArray[np.float64], names: Sequence[str]) -> list[Int8Trial]:

@@ -122,6 +122,8 @@ def write_sum(parts: Mapping[Path, float], path: Path) -> None:
         prefixed = compose.add_prefix(onnx.load(part), f"part{position}_", rename_inputs=False).graph
         for own, theirs in ((graph.node, prefixed.node), (graph.initializer, prefixed.initializer)):
             own.extend(theirs)
+        for value in prefixed.input:
+            _rename_lengths(value, f"part{position}_")
         graph.input.extend(prefixed.input)
         (logits,) = prefixed.output
         scale = helper.make_tensor(f"part{position}_factor", TensorProto.FLOAT, [1], [factor])
@@ -132,6 +134,13 @@ def write_sum(parts: Mapping[Path, float], path: Path) -> None:
     n_labels = logits.type.tensor_type.shape.dim[1].dim_value
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", n_labels]))
     _save(graph, path)
+
+
+def _rename_lengths(value: Any, prefix: str) -> None:
+    """Tell the lengths of one part from those of another: onnxruntime lets tensors of equal shape share a buffer."""
+    for dim in value.type.tensor_type.shape.dim:
+        if dim.dim_param and dim.dim_param != "n":
+            dim.dim_param = prefix + dim.dim_param
 
 
 def token_inputs(max_length: int, *, add_special_tokens: bool) -> dict[str, Any]:
