@@ -133,3 +133,12 @@ def choose(
     best = min(found, key=lambda one: float(one.sum()))
     allowed = float(best.sum()) + float(best.std()) * len(sample) ** 0.5
     return next(setting for setting, one in zip(settings, found, strict=True) if one.sum() <= allowed)
+
+
+def fit_chosen_head(features: Any, targets: Targets, strengths: Sequence[float], *, seed: int) -> LinearHead:
+    """Fit a head with the strength that `choose` takes; see there."""
+
+    def fit(strength: float, positions: NDArray[np.intp]) -> LinearHead:
+        return fit_head(features[positions], targets[positions], strength)
+
+    return fit_head(features, targets, choose(strengths, fit, features, targets, seed=seed))

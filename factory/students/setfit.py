@@ -20,7 +20,7 @@ from factory.encoders.transformer import read_encoder
 from factory.spec import Label
 from factory.students import graphs
 from factory.students.finetuning import Tuning, copy_encoder, fine_tune
-from factory.students.linear import LinearHead, choose, fit_head
+from factory.students.linear import LinearHead, fit_chosen_head
 from factory.students.targets import read_json, require_fitted, targets_of, write_json
 
 if TYPE_CHECKING:
@@ -59,12 +59,8 @@ class SetFitStudent:
         # The tuned weights live in a temporary folder for as long as this student does.
         weakref.finalize(self.tuned_, shutil.rmtree, folder, ignore_errors=True)
         features = self.tuned_.encode(texts)
-
-        def fit(strength: float, positions: NDArray[np.intp]) -> LinearHead:
-            return fit_head(features[positions], targets[positions], strength)
-
         strengths = STRENGTHS if self.strength is None else (self.strength,)
-        self.head_ = fit_head(features, targets, choose(strengths, fit, features, targets, seed=seed))
+        self.head_ = fit_chosen_head(features, targets, strengths, seed=seed)
         self.labels_ = tuple(label.name for label in labels)
         return self
 

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from factory.encoders import DEFAULT_ENCODER, load_encoder
 from factory.spec import Label
 from factory.students import graphs
-from factory.students.linear import LinearHead, choose, fit_head
+from factory.students.linear import LinearHead, fit_chosen_head
 from factory.students.static_table import StaticTable, distilled_table
 from factory.students.targets import read_json, require_fitted, targets_of, write_json
 
@@ -44,12 +44,8 @@ class StaticEmbedding:
         targets = targets_of(rows, labels)
         self.table_ = distilled_table(load_encoder(self.encoder), self.n_dimensions)
         features = self.table_.encode(list(rows["text"]))
-
-        def fit(strength: float, positions: NDArray[np.intp]) -> LinearHead:
-            return fit_head(features[positions], targets[positions], strength)
-
         strengths = STRENGTHS if self.strength is None else (self.strength,)
-        self.head_ = fit_head(features, targets, choose(strengths, fit, features, targets, seed=seed))
+        self.head_ = fit_chosen_head(features, targets, strengths, seed=seed)
         self.labels_ = tuple(label.name for label in labels)
         return self
 

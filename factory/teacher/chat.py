@@ -161,6 +161,7 @@ def _open_client(address: Address) -> "AsyncOpenAI":
     transport = AioHttpClient(
         timeout=address.timeout_s,
         limits=Limits(max_connections=address.concurrency, max_keepalive_connections=address.concurrency),
+        follow_redirects=False,  # a text and a key go where the spec says, and nowhere else
         trust_env=not address.is_loopback,  # a proxy of the environment is no way to this machine
     )
     return AsyncOpenAI(

@@ -20,11 +20,11 @@ from factory.events import Progressed, emit
 from factory.spec import TeacherSpec
 from factory.teacher.budget import Spending
 from factory.teacher.chat import Address, ChatConnection
-from factory.teacher.endpoint import Endpoint, Retryable
-from factory.teacher.engine import Engine
+from factory.teacher.endpoint import Retryable
+from factory.teacher.engine import Engine, EngineTeacher
 from factory.teacher.limits import Limits
 from factory.teacher.llama_server import KEY_ENV
-from factory.teacher.protocol import Abstain, OnReply, Reply, Request
+from factory.teacher.protocol import Request
 from factory.teacher.replies import Replies
 from factory.teacher.weights import find_weights, sha256_of
 from factory.teacher.wire import encode
@@ -48,7 +48,7 @@ def llama_command(weights: Path, n_slots: int) -> Sequence[str]:
     return [sys.executable, "-m", "factory.teacher.llama_server", str(weights), settings]
 
 
-class EmbeddedTeacher:
+class EmbeddedTeacher(EngineTeacher):
     """llama.cpp, started when the first reply is asked for that the cache does not hold, ended by `close`."""
 
     def __init__(
@@ -68,31 +68,12 @@ class EmbeddedTeacher:
         )
         self._endpoint = _EmbeddedEndpoint(named, limits, command)
         spending = Spending(spec.budget, spec.known_prices)
-        self._engine = Engine(self._endpoint, replies=replies, spending=spending, limits=limits)
-
-    @property
-    def identity(self) -> str:
-        """Hash of the weights: neither port nor path, so that every build on every machine shares its replies."""
-        return self._endpoint.identity
-
-    @property
-    def spending(self) -> Spending:
-        """What was asked so far, against the budget."""
-        return self._engine.spending
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Whom it asks."""
-        return self._engine.endpoint
-
-    async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
-        """Answer every request, in order of the requests; see `Teacher.complete`."""
-        return await self._engine.complete(requests, on_reply=on_reply)
+        super().__init__(Engine(self._endpoint, replies=replies, spending=spending, limits=limits))
 
     def close(self) -> None:
         """End llama.cpp and close the reply cache."""
         self._endpoint.close()
-        self._engine.close()
+        super().close()
 
 
 class _EmbeddedEndpoint:

@@ -421,6 +421,36 @@ class _Run:
         )
 
 
+class EngineTeacher:
+    """A teacher that is an engine over its own kind of endpoint."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def identity(self) -> str:
+        """That of the endpoint: model and address, or the hash of weights or script; never a secret."""
+        return self._engine.endpoint.identity
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whom it asks."""
+        return self._engine.endpoint
+
+    @property
+    def spending(self) -> Spending:
+        """What was asked so far, against the budget."""
+        return self._engine.spending
+
+    async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
+        """Answer every request, in order of the requests; see `Teacher.complete`."""
+        return await self._engine.complete(requests, on_reply=on_reply)
+
+    def close(self) -> None:
+        """Close the reply store."""
+        self._engine.close()
+
+
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,7 +1,6 @@
 """`openai`: any OpenAI-compatible server: OpenAI itself, vLLM, Ollama, llama.cpp, LM Studio."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from factory.errors import TeacherRefused
@@ -11,16 +10,16 @@ from factory.teacher.batch_service import BatchRules
 from factory.teacher.budget import Spending
 from factory.teacher.chat import Address, ChatConnection, public_url
 from factory.teacher.endpoint import Endpoint
-from factory.teacher.engine import Engine
+from factory.teacher.engine import Engine, EngineTeacher
 from factory.teacher.limits import Limits
-from factory.teacher.protocol import Abstain, OnReply, Reply, Request
+from factory.teacher.protocol import Request
 from factory.teacher.replies import Replies
 from factory.teacher.wire import encode
 
 DEFAULT_URL = "https://api.openai.com/v1"
 
 
-class OpenAITeacher:
+class OpenAITeacher(EngineTeacher):
     """A model behind an OpenAI-compatible server; the key is read from the environment when the first call is made."""
 
     def __init__(
@@ -45,32 +44,8 @@ class OpenAITeacher:
                 raise ValueError("mode batch needs a reply store: a batch outlives the run that sent it")
             endpoint = BatchEndpoint(chat, replies, limits=limits, rules=rules or BatchRules())
             limits = GATHERING
-        self._engine = Engine(
-            endpoint, replies=replies, spending=Spending(spec.budget, spec.known_prices), limits=limits
-        )
-
-    @property
-    def identity(self) -> str:
-        """Address and model."""
-        return self._engine.endpoint.identity
-
-    @property
-    def spending(self) -> Spending:
-        """What was asked so far, against the budget."""
-        return self._engine.spending
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Whom it asks."""
-        return self._engine.endpoint
-
-    async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
-        """Answer every request, in order of the requests; see `Teacher.complete`."""
-        return await self._engine.complete(requests, on_reply=on_reply)
-
-    def close(self) -> None:
-        """Close the reply cache."""
-        self._engine.close()
+        spending = Spending(spec.budget, spec.known_prices)
+        super().__init__(Engine(endpoint, replies=replies, spending=spending, limits=limits))
 
 
 class _OpenAIEndpoint:

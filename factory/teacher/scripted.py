@@ -7,7 +7,7 @@ messages. `reply` may be a list, from which the request's sample index picks.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +16,10 @@ from pydantic import Field, ValidationError
 from factory.errors import Problem, SpecError, TeacherError
 from factory.spec import Model, TeacherSpec
 from factory.teacher.budget import Spending
-from factory.teacher.endpoint import Declined, Endpoint
-from factory.teacher.engine import Engine
+from factory.teacher.endpoint import Declined
+from factory.teacher.engine import Engine, EngineTeacher
 from factory.teacher.limits import Limits
-from factory.teacher.protocol import Abstain, OnReply, Reply, Request
+from factory.teacher.protocol import Abstain, Reply, Request
 from factory.teacher.replies import Replies
 from factory.teacher.wire import completion_of, encode
 
@@ -33,7 +33,7 @@ class _Line(Model):
     reply: str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class ScriptedTeacher:
+class ScriptedTeacher(EngineTeacher):
     """Answers from a queue or a function, through the same cache, budget and retries as a real teacher."""
 
     def __init__(
@@ -48,7 +48,7 @@ class ScriptedTeacher:
         self._endpoint = _ScriptedEndpoint(script, identity)
         # One at a time unless told otherwise: a queue is then answered in order of the requests.
         limits = limits or Limits(concurrency=1, first_delay_s=0.0)
-        self._engine = Engine(self._endpoint, replies=replies, spending=spending, limits=limits)
+        super().__init__(Engine(self._endpoint, replies=replies, spending=spending, limits=limits))
 
     @classmethod
     def from_spec(cls, spec: TeacherSpec, *, folder: Path, replies: Replies | None = None) -> "ScriptedTeacher":
@@ -81,32 +81,9 @@ class ScriptedTeacher:
         return cls(answer, identity=f"scripted:{digest}", replies=replies, spending=spending)
 
     @property
-    def identity(self) -> str:
-        """Name of the script, or the hash of its file."""
-        return self._endpoint.identity
-
-    @property
-    def spending(self) -> Spending:
-        """What was asked so far, against the budget."""
-        return self._engine.spending
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Whom it asks: the script."""
-        return self._endpoint
-
-    @property
     def history(self) -> list[Request]:
         """The requests that reached the script, in order; replies from the cache are not among them."""
         return self._endpoint.history
-
-    async def complete(self, requests: Sequence[Request], *, on_reply: OnReply | None = None) -> list[Reply | Abstain]:
-        """Answer every request, in order of the requests; see `Teacher.complete`."""
-        return await self._engine.complete(requests, on_reply=on_reply)
-
-    def close(self) -> None:
-        """Close the reply cache."""
-        self._engine.close()
 
 
 class _ScriptedEndpoint:
