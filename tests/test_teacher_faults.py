@@ -199,7 +199,7 @@ def test_a_slow_call_is_made_twice_and_the_first_answer_counts(tmp_path: Path) -
         assert time.monotonic() - started < 30
         assert len(server.bodies) >= 7  # on a slow machine others may seem slow too
     assert all(isinstance(answer, Reply) for answer in answers)
-        assert teacher.spending.calls == len(server.bodies)  # both are charged
+    assert teacher.spending.calls == len(server.bodies)  # both are charged
     teacher.close()
 
 
