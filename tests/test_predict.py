@@ -197,3 +197,45 @@ def test_a_wrong_folder_ends_with_one_line(tmp_path: Path) -> None:
     done = run(tmp_path, "text")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def one_row(folder: Path, line: str = '{"text": "play jazz"}') -> Path:
+    (folder / "in.jsonl").write_text(line + "\n", encoding="utf-8")
+    return folder / "in.jsonl"
+
+
+def test_a_pipe_is_written_into_and_stays(artifact: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        predict.answer_file(Predictor(artifact), one_row(tmp_path), pipe)
+        assert json.loads(os.read(reader, 65_536))["label"] == "music"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.jsonl").write_text("old", encoding="utf-8")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to("real.jsonl")
+    predict.answer_file(Predictor(artifact), one_row(tmp_path), link)
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "real.jsonl").read_text(encoding="utf-8"))["label"] == "music"
+
+
+def test_a_failure_leaves_the_old_file_and_no_part(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("old", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"in\.jsonl:1: expected"):
+        predict.answer_file(Predictor(artifact), one_row(tmp_path, "{broken"), tmp_path / "out.jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == "old"
+
+
+def test_a_target_that_cannot_be_written_is_named_as_given(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="expected a file to write, got a folder"):
+        predict.answer_file(Predictor(artifact), one_row(tmp_path), tmp_path)
+    missing = tmp_path / "nowhere" / "out.jsonl"
+    with pytest.raises(ArtifactError, match=r"nowhere/out\.jsonl: cannot be written: No such file"):
+        predict.answer_file(Predictor(artifact), one_row(tmp_path), missing)

@@ -14,11 +14,12 @@ import math
 import os
 import re
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TextIO, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,16 +246,35 @@ def answer_file(predictor: Predictor, source: Path, target: Path | None) -> None
     """Write a line for each line: the row with `label`, `probability` and `probabilities`."""
     if target is not None and target.exists() and source.exists() and target.samefile(source):
         raise ArtifactError(f"{target}: expected another file than the one that is read")
-    # Under another name until it is whole: a file that stops in the middle looks like an answer to fewer rows.
-    part = target and target.with_name(f"{target.name}.part")
     with ExitStack() as stack:
         rows = _read_rows(stack.enter_context(source.open("rb")), str(source))
-        out = sys.stdout if part is None else stack.enter_context(part.open("w", encoding="utf-8"))
+        out = sys.stdout if target is None else stack.enter_context(_whole_file(target))
         while chunk := [row for _, row in zip(range(CHUNK_TEXTS), rows, strict=False)]:
             for row, answer in zip(chunk, predictor.predict([row["text"] for row in chunk]), strict=True):
                 out.write(json.dumps({**row, **answer}) + "\n")
-    if part is not None and target is not None:
-        part.replace(target)
+
+
+@contextmanager
+def _whole_file(target: Path) -> Iterator[TextIO]:
+    """Open a file that gets its name when it is whole; what is no regular file, as a pipe, is written into directly."""
+    if target.is_dir():
+        raise ArtifactError(f"{target}: expected a file to write, got a folder")
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8") as out:
+                yield out
+            return
+        # Under another name until it is whole: a file that stops in the middle looks like an answer to fewer rows.
+        final = target.resolve()  # a link stays, and what it points to is replaced
+        part = final.with_name(f".{uuid.uuid4().hex}.part")
+        try:
+            with part.open("x", encoding="utf-8") as out:
+                yield out
+            part.replace(final)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{target}: cannot be written: {error.strerror}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
