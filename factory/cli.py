@@ -148,9 +148,12 @@ def build(
     for warning in task.warnings:
         typer.echo(f"warning: {warning}", err=True)
     with watching(as_json_lines=json_, quiet=quiet):
-        from flows.build import build as build_flow
+        from flows.server import prefect_server
 
-        outcome = build_flow(folder, out)
+        with prefect_server():
+            from flows.build import build as build_flow  # takes as long as the server needs to start
+
+            outcome = build_flow(folder, out)
     if json_:
         _print_json(outcome.as_json(), indent=None)
     else:

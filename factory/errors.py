@@ -4,6 +4,7 @@
     ├── SpecError                a task folder is wrong; carries every problem found      exit 2
     ├── TeacherError
     │   ├── TeacherUnavailable   down, busy or slow: worth trying again (`retryable`)     exit 1
+    │   │   └── TeacherBusy      asks to wait for longer than a run waits                  exit 1
     │   └── TeacherRefused       key, model or request refused: trying again is useless   exit 1
     ├── ArtifactError
     │   ├── ArtifactMissing      a file or a folder that should exist does not            exit 1
@@ -66,6 +67,12 @@ class TeacherUnavailable(TeacherError):
     """Down, busy or slow; the same request may succeed later."""
 
     retryable = True
+
+
+class TeacherBusy(TeacherUnavailable):
+    """Asks to wait for longer than a run waits: a person may try again then, a flow must not."""
+
+    retryable = False
 
 
 class TeacherRefused(TeacherError):

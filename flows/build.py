@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from pydantic import BaseModel
 
 from factory.check import check_task
 from factory.errors import FactoryError
-from factory.events import TeacherUsed, listening
+from factory.events import TeacherUsed, Warned, emit, listening
 from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
 from factory.teacher import Teacher, open_teacher
 from factory.teacher.budget import Spending
@@ -28,11 +28,17 @@ R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
 
-def is_retryable(_task: object, _task_run: object, state: State[Any]) -> bool:
-    """Retry only what may succeed the next time."""
+RETRY_DELAYS_S = (5, 30)
+
+
+def is_retryable(_task: object, task_run: TaskRun, state: State[Any]) -> bool:
+    """Retry only what may succeed the next time, and say so: Prefect asks only while there are retries left."""
     try:
         state.result()
     except FactoryError as error:
+        if error.retryable:
+            wait_s = RETRY_DELAYS_S[min(max(task_run.run_count, 1), len(RETRY_DELAYS_S)) - 1]
+            emit(Warned(task_run.name, f"teacher out of reach: {error}; trying the stage again in {wait_s} s"))
         return error.retryable
     except Exception:
         return False
@@ -42,8 +48,8 @@ def is_retryable(_task: object, _task_run: object, state: State[Any]) -> bool:
 @task(
     cache_policy=NO_CACHE,  # the store remembers; Prefect's keys miss changed files and helpers
     task_run_name="{name}",
-    retries=2,
-    retry_delay_seconds=[5, 30],
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S),
     retry_condition_fn=is_retryable,
 )
 def step(name: str, work: Callable[[], T]) -> T:

@@ -352,7 +352,7 @@ def killed(site: Site) -> Ended:
 @pytest.fixture(scope="module")
 def interrupted(site: Site, killed: Ended) -> Ended:
     process = site.start_and_hang_at(20)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the whole foreground group
     return end(site, process, n_hanging=2)
 
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from factory.errors import FactoryError, TeacherUnavailable
-from factory.events import TeacherUsed, emit
+from factory.errors import FactoryError, TeacherBusy, TeacherUnavailable
+from factory.events import TeacherUsed, Warned, emit
 from factory.teacher.budget import Spending, upper_bound
 from factory.teacher.endpoint import Connection, Declined, Endpoint, Retryable
 from factory.teacher.ledger import Failure
@@ -142,6 +142,8 @@ class _Run:
         self._has_settled = asyncio.Event()
         self._connection: Connection | None = None
         self._is_exhausted = False
+        self._has_warned = False
+        """Whether people were told that a call is tried again: once a run, not once a call."""
         self._jitter = random.Random()
         self._started = time.monotonic()
         self._tokens_at_start = engine.tally.completion_tokens
@@ -282,6 +284,9 @@ class _Run:
         failure = Retryable("not tried")
         for attempt in range(limits.max_attempts):
             wait_s = max(limits.backoff_s(attempt, self._jitter), failure.retry_after_s or 0.0)
+            if attempt and not self._has_warned:
+                self._has_warned = True
+                emit(Warned(stage="teacher", message=f"a call is tried again, maybe not the last one: {failure}"))
             if work.is_over(limits.deadline_s, in_s=wait_s):
                 raise _GaveUp(f"no answer within {limits.deadline_s:g} s; the last: {failure}", "deadline")
             await self._rest(wait_s)
@@ -345,7 +350,7 @@ class _Run:
 
     def _refuse_long_waits(self, failure: Retryable) -> None:
         if failure.retry_after_s is not None and failure.retry_after_s > self._limits.max_retry_after_s:
-            raise TeacherUnavailable(
+            raise TeacherBusy(
                 f"{self._engine.endpoint.identity}: busy, asks to wait {failure.retry_after_s:.0f} s: {failure}",
                 hint="run the same command again then; every reply received so far is kept",
             ) from failure

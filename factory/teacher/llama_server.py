@@ -18,14 +18,19 @@ CONTEXT_TOKENS = 2048
 """For each slot; memory grows with it."""
 
 
-def end_with_parent() -> None:
-    """End this process when standard input closes or the parent process changes."""
+def wait_for_end_of_parent() -> None:
+    """Return when standard input closes or the parent process changes."""
     parent = os.getppid()
     while os.getppid() == parent:
         # A fork of the parent may hold the pipe open for longer than the parent lives, hence the look at its id.
         ready, _, _ = select.select([0], [], [], 1.0)
         if ready and not os.read(0, 1):
             break
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends, or closes its standard input."""
+    wait_for_end_of_parent()
     os._exit(0)  # nothing to save, and llama.cpp's threads would hold up a polite exit
 
 

@@ -1,0 +1,95 @@
+"""Prefect's server for one build, where the user has set none.
+
+Prefect would start one itself, but in our process group, where Ctrl-C ends it first; it would outlive a killed build,
+and keep its database in the user's home, shared by all builds.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from factory.errors import FactoryError
+from factory.teacher.llama_server import wait_for_end_of_parent
+
+
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """Give Prefect a server of our own while the block runs, unless the user has set PREFECT_API_URL.
+
+    Yields:
+        Nothing; the server may still be starting, and Prefect's first request waits for it.
+
+    Raises:
+        FactoryError: The server does not answer, or answers with an error.
+    """
+    import httpx
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    url = PREFECT_API_URL.value()
+    if url:
+        with _errors_in_one_line(url, httpx.HTTPError):
+            yield
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+        child = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(listening.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,  # Ctrl-C goes to a whole process group
+        )
+    try:
+        with temporary_settings({PREFECT_API_URL: url}), _errors_in_one_line(url, httpx.HTTPError):
+            yield
+    finally:
+        child.communicate()  # closes its standard input, which ends it
+
+
+@contextmanager
+def _errors_in_one_line(url: str, kind: type[Exception]) -> Iterator[None]:
+    """The teachers' errors are ours by now, so one of this kind comes from Prefect's client."""
+    try:
+        yield
+    except FactoryError:
+        raise
+    except Exception as error:
+        if not isinstance(error, kind) and "Failed to reach API" not in str(error):
+            raise
+        first_line = str(error).partition("\n")[0]
+        raise FactoryError(
+            f"Prefect's server at {url} does not work: {first_line or type(error).__name__}",
+            hint="this is not the teacher; nothing paid for is lost: run the same command again",
+        ) from error
+
+
+def serve(listening: socket.socket) -> None:
+    """Answer until the parent ends; what the server writes goes with it."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="critical")).run(sockets=[listening])
+
+
+def _main() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the build hears it too, reports to us, and then ends us
+    home = None
+    if "PREFECT_HOME" not in os.environ:
+        home = os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="factory-prefect-")
+    os.environ |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    threading.Thread(target=serve, args=[socket.socket(fileno=int(sys.argv[1]))], daemon=True).start()
+    wait_for_end_of_parent()
+    if home is not None:
+        shutil.rmtree(home, ignore_errors=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()
