@@ -1,17 +1,43 @@
-"""The official client's aiohttp transport, with connections that are never used again after a stray answer.
+"""The HTTP session of live calls: aiohttp, with connections that are never used again after a stray answer.
 
 aiohttp gives a connection back the moment an answer is complete. Bytes that a broken server or proxy sends after that,
 such as the same answer a second time, wait in the connection and would be read as the answer to whatever is asked on
 it next: a wrong row, with no error anywhere.
 """
 
+import os
+import ssl
 from typing import Any
 
 import aiohttp
+import certifi
 from aiohttp.connector import Connection
-from httpx2 import AsyncBaseTransport
-from openai import DefaultAioHttpClient  # noqa: TID253 - this module is itself imported only when a line is opened
-from openai._vendor.httpx_aiohttp import AiohttpTransport  # noqa: TID253
+
+ACCOUNT_HEADERS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+"""Set from the environment, as the official client does."""
+
+
+def open_session(api_key: str, *, concurrency: int, trust_env: bool) -> aiohttp.ClientSession:
+    """Open a session in the running event loop; whoever asks sets the time limits.
+
+    Args:
+        api_key: Sent as a bearer token; empty for none.
+        concurrency: Most connections at once.
+        trust_env: Whether proxies of the environment are used.
+
+    Returns:
+        The session; close it.
+    """
+    headers = {name: os.environ[variable] for name, variable in ACCOUNT_HEADERS.items() if os.environ.get(variable)}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    tls = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+    return aiohttp.ClientSession(
+        connector=_Connector(limit=concurrency, ssl=tls),
+        headers={"Content-Type": "application/json", **headers},
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=trust_env,
+    )
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -21,25 +47,3 @@ class _Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
         return None
-
-
-class AioHttpClient(DefaultAioHttpClient):
-    """The official client's transport over such connections; takes its arguments."""
-
-    def _init_transport(self, *args: Any, **options: Any) -> AsyncBaseTransport:
-        return _over_own_connections(super()._init_transport(*args, **options))
-
-    def _init_proxy_transport(self, *args: Any, **options: Any) -> AsyncBaseTransport:
-        return _over_own_connections(super()._init_proxy_transport(*args, **options))
-
-
-def _over_own_connections(transport: AsyncBaseTransport) -> AsyncBaseTransport:
-    if isinstance(transport, AiohttpTransport):
-        transport.client = lambda: aiohttp.ClientSession(
-            connector=_Connector(
-                limit=transport.limits.max_connections or 0,
-                keepalive_timeout=transport.limits.keepalive_expiry,
-                ssl=transport.ssl_context,
-            )
-        )
-    return transport
