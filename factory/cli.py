@@ -150,7 +150,7 @@ def build(
     with watching(as_json_lines=json_, quiet=quiet):
         from flows.server import prefect_server
 
-        with prefect_server():
+        with prefect_server(out):
             from flows.build import build as build_flow  # takes as long as the server needs to start
 
             outcome = build_flow(folder, out)

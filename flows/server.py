@@ -1,27 +1,34 @@
 """Prefect's server for one build, where the user has set none.
 
 Prefect would start one itself, but in our process group, where Ctrl-C ends it first; it would outlive a killed build,
-and keep its database in the user's home, shared by all builds.
+and keep its database in the user's home. Ours keeps it beside the results: to make a new one takes five seconds.
 """
 
+import fcntl
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from factory.errors import FactoryError
 from factory.teacher.llama_server import wait_for_end_of_parent
 
+HOME = ".prefect"
+"""Folder of the database, below the outputs; where PREFECT_HOME is set, that counts."""
+
 
 @contextmanager
-def prefect_server() -> Iterator[None]:
+def prefect_server(outputs: Path) -> Iterator[None]:
     """Give Prefect a server of our own while the block runs, unless the user has set PREFECT_API_URL.
+
+    Args:
+        outputs: Where results and models go.
 
     Yields:
         Nothing; the server may still be starting, and Prefect's first request waits for it.
@@ -40,7 +47,7 @@ def prefect_server() -> Iterator[None]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         child = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(listening.fileno())],
+            [sys.executable, "-m", "flows.server", str(listening.fileno()), str((outputs / HOME).resolve())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=[listening.fileno()],
@@ -70,24 +77,27 @@ def _errors_in_one_line(url: str, kind: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def serve(listening: socket.socket) -> None:
-    """Answer until the parent ends; what the server writes goes with it."""
+def serve(listening: socket.socket, home: Path) -> None:
+    """Answer until the process ends."""
     import uvicorn
     from prefect.server.api.server import create_app
 
-    uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="critical")).run(sockets=[listening])
+    server = uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="critical"))
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two servers must not make one database at once
+        answering = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        answering.start()
+        while answering.is_alive() and not server.started:
+            time.sleep(0.05)
 
 
 def _main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the build hears it too, reports to us, and then ends us
-    home = None
-    if "PREFECT_HOME" not in os.environ:
-        home = os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="factory-prefect-")
+    home = Path(os.environ.setdefault("PREFECT_HOME", sys.argv[2]))
+    home.mkdir(parents=True, exist_ok=True)
     os.environ |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    threading.Thread(target=serve, args=[socket.socket(fileno=int(sys.argv[1]))], daemon=True).start()
+    threading.Thread(target=serve, args=[socket.socket(fileno=int(sys.argv[1])), home], daemon=True).start()
     wait_for_end_of_parent()
-    if home is not None:
-        shutil.rmtree(home, ignore_errors=True)
     os._exit(0)
 
 

@@ -286,7 +286,7 @@ class _Run:
             wait_s = max(limits.backoff_s(attempt, self._jitter), failure.retry_after_s or 0.0)
             if attempt and not self._has_warned:
                 self._has_warned = True
-                emit(Warned(stage="teacher", message=f"a call is tried again, maybe not the last one: {failure}"))
+                emit(Warned(stage="teacher", message=f"calls are being tried again; the first because: {failure}"))
             if work.is_over(limits.deadline_s, in_s=wait_s):
                 raise _GaveUp(f"no answer within {limits.deadline_s:g} s; the last: {failure}", "deadline")
             await self._rest(wait_s)
