@@ -456,3 +456,35 @@ def test_where_only_objects_are_taken_an_answer_is_wrapped_and_unwrapped_with_it
 def test_elsewhere_the_schema_goes_over_the_wire_as_it_is() -> None:
     request = Request((Message("user", "x"),), max_tokens=5, schema={"type": "string", "enum": ["ab", "cd"]})
     assert encode(request, model="m")["response_format"]["json_schema"]["schema"] == dict(request.schema or {})
+
+
+@pytest.mark.teacher
+@pytest.mark.slow
+def test_a_generation_that_nobody_waits_for_any_more_is_stopped() -> None:
+    try:
+        find_weights()
+    except ArtifactMissing as error:
+        pytest.skip(str(error))
+    teacher = EmbeddedTeacher(TeacherSpec(concurrency=1))
+
+    def counting(max_tokens: int) -> Request:
+        return Request((Message("user", "Count from 1 to 1000, all numbers, one a line."),), max_tokens=max_tokens)
+
+    async def run() -> tuple[float, float]:
+        await teacher.complete([counting(1)])
+        started = time.monotonic()
+        await teacher.complete([counting(40)])
+        for_40 = time.monotonic() - started
+        left_alone = asyncio.create_task(teacher.complete([counting(1600)]))
+        await asyncio.sleep(for_40)
+        left_alone.cancel()
+        await asyncio.gather(left_alone, return_exceptions=True)
+        started = time.monotonic()
+        await teacher.complete([counting(2)])
+        return for_40, time.monotonic() - started
+
+    try:
+        for_40, waited = asyncio.run(run())
+    finally:
+        teacher.close()
+    assert waited < 20 * for_40  # going on to the end would take 39 times as long
