@@ -25,16 +25,14 @@ from factory.teacher.embedded import EmbeddedTeacher
 from factory.teacher.llama_server import Settings
 
 TASK = Path(__file__).parents[1] / "tasks" / "snips_intent"
-N_WRITING, N_LABELLING, TOKENS = 16, 32, 48
+N_WRITING, N_LABELLING, TOKENS = 12, 24, 32
 OURS = Settings()
 SWEEP = [
     OURS,
     replace(OURS, n_slots=2),
     replace(OURS, n_slots=6),
     replace(OURS, n_slots=8),
-    replace(OURS, n_slots=12),
     replace(OURS, n_slots=8, kv_unified=True),
-    replace(OURS, kv_unified=True),
     replace(OURS, cache_type="q8_0"),
     replace(OURS, n_ubatch=128),
 ]
