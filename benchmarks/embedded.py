@@ -3,8 +3,9 @@
 python -m benchmarks.embedded [--repeat 2] [--json]
 
 Every setting answers the same requests: real prompts of `tasks/snips_intent`, long ones that write texts and short ones
-that label them, nothing cached. Settings take turns, so that a machine that slows down slows all of them; figures are
-medians over the turns. Give it a quiet machine: llama.cpp's threads wait for each other.
+that label them, nothing cached. Every slot is warm: it has read what the prompts begin with alike, as after the first
+minute of a build. Settings take turns, so that a machine that slows down slows all of them; figures are medians over
+the turns. Give it a quiet machine: llama.cpp's threads wait for each other.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from factory.teacher.embedded import EmbeddedTeacher
 from factory.teacher.llama_server import Settings
 
 TASK = Path(__file__).parents[1] / "tasks" / "snips_intent"
-N_WRITING, N_LABELLING, TOKENS = 12, 24, 32
+N_WRITING, N_LABELLING, TOKENS = 24, 24, 48
+# 24 requests fill 2, 4, 6 and 8 slots evenly: no slot waits for the last one.
 OURS = Settings()
 SWEEP = [
     OURS,
@@ -43,7 +45,7 @@ class Speed:
     """One turn of one setting."""
 
     written_per_s: float
-    """Tokens of texts, all slots together, reading of prompts included."""
+    """Tokens of texts, all slots together, reading of what is new in each prompt included."""
     labels_per_s: float
 
 
@@ -70,7 +72,7 @@ def labelling(spec: Spec) -> list[Request]:
 
 
 def measure(settings: Settings, spec: Spec) -> Speed:
-    """Start llama.cpp with some settings and time both kinds of work, each after a first call that warms it up."""
+    """Start llama.cpp with some settings and time both kinds of work, each after calls that warm every slot."""
     teacher = EmbeddedTeacher(
         TeacherSpec(concurrency=settings.n_slots),
         command=lambda weights, _: [
@@ -78,16 +80,16 @@ def measure(settings: Settings, spec: Spec) -> Speed:
         ],
     )  # fmt: skip
     try:
-        n_written, seconds = _timed(teacher, writing(spec))
+        n_written, seconds = _timed(teacher, writing(spec), settings.n_slots)
         n_labels = len(labelling(spec))
-        _, label_seconds = _timed(teacher, labelling(spec))
+        _, label_seconds = _timed(teacher, labelling(spec), settings.n_slots)
     finally:
         teacher.close()
     return Speed(n_written / seconds, n_labels / label_seconds)
 
 
-def _timed(teacher: EmbeddedTeacher, requests: Sequence[Request]) -> tuple[int, float]:
-    ask(teacher, [replace(requests[0], max_tokens=1)])
+def _timed(teacher: EmbeddedTeacher, requests: Sequence[Request], n_slots: int) -> tuple[int, float]:
+    ask(teacher, [replace(request, max_tokens=1) for request in requests[-n_slots:]])
     started = time.perf_counter()
     answers = ask(teacher, requests)
     seconds = time.perf_counter() - started

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from factory.encoders import ENCODERS, load_encoder
+from factory.encoders import ENCODERS, load_encoder, mpnet
 from factory.encoders.transformer import batches_by_length, pad
 from factory.errors import ArtifactCorrupt, ArtifactMissing
 from tests.tiny_bert import write_tiny_bert
@@ -101,7 +101,7 @@ def test_first_token_pooling_differs_from_the_mean(tiny: Path) -> None:
 
 
 def test_every_named_encoder_opens() -> None:
-    for name in ENCODERS:
+    for name in sorted(ENCODERS.keys() - {mpnet.NAME}):  # tests/test_mpnet.py: it is not installed with the factory
         assert (load_encoder(name).folder / "tokenizer.json").is_file()
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from factory.encoders import minilm, transformer
+from factory.encoders import minilm, mpnet, transformer
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 
@@ -47,6 +47,7 @@ class OpenEncoder(Encoder, Protocol):
 
 ENCODERS: dict[str, Callable[[], OpenEncoder]] = {
     DEFAULT_ENCODER: minilm.open_minilm,
+    mpnet.NAME: mpnet.open_mpnet,
 }
 
 

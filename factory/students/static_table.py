@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import io
-import os
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from factory.cache_folder import cache_folder
 from factory.encoders.transformer import load_transformer, quiet_transformers
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def distilled_table(encoder: "OpenEncoder", n_dimensions: int) -> StaticTable:
     The cache is `static/` in the folder that FACTORY_CACHE names, else in the user's cache folder.
     """
     key = f"{encoder.identity}/{n_dimensions}/model2vec {version('model2vec')}"
-    final = _cache_folder() / "static" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    final = cache_folder() / "static" / hashlib.sha256(key.encode()).hexdigest()[:24]
     if not (final / TOKENIZER).is_file():
         table = _distil(encoder, n_dimensions)
         # Write aside and rename, so that a crash or a second build never leaves half a table under the final name.
@@ -122,10 +122,3 @@ def _distil(encoder: "OpenEncoder", n_dimensions: int) -> StaticTable:
     if static.unk_token_id is not None:
         vectors[static.unk_token_id] = 0
     return StaticTable(vectors, static.tokenizer.to_str())
-
-
-def _cache_folder() -> Path:
-    from platformdirs import user_cache_path
-
-    named = os.environ.get("FACTORY_CACHE")
-    return Path(named) if named else user_cache_path("task-model-factory")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from factory.cache_folder import cache_folder
 from factory.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing
 from factory.events import Progressed, emit
 
@@ -47,14 +48,6 @@ QWEN = Model(
     n_parts=22,
     parts_version="0.2.0",
 )
-
-
-def cache_folder() -> Path:
-    """Return the folder for what is made once a machine: FACTORY_CACHE, else the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    named = os.environ.get("FACTORY_CACHE")
-    return Path(named) if named else user_cache_path("task-model-factory")
 
 
 def chosen_gguf(named: Path | None = None) -> Path | None:
