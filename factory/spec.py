@@ -210,8 +210,9 @@ class SynthesisSpec(Model):
     """How training texts are written."""
 
     strategies: tuple[Plugin, ...] = (Plugin(name="attributes"),)
-    per_label: Annotated[int, Field(ge=1, le=100_000)] = 60
-    """Accepted rows wanted for each label."""
+    per_label: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Accepted rows wanted for each label, those of the pool included; null: 60, or 10 where the teacher labels a pool,
+    since real texts teach more than written ones do."""
     max_rounds: Annotated[int, Field(ge=1, le=20)] = 3
     """Rounds of writing, verifying and counting before a shortfall is accepted and reported."""
 
@@ -265,6 +266,12 @@ class Spec(Model):
     def label_names(self) -> tuple[str, ...]:
         """Label names in spec order: the column order of every probability matrix."""
         return tuple(label.name for label in self.labels)
+
+    @property
+    def wanted_per_label(self) -> int:
+        """Accepted rows wanted for each label."""
+        has_pool = self.data.pool is not None and self.labelling.label_pool > 0
+        return self.synthesis.per_label or (10 if has_pool else 60)
 
     @field_validator("name")
     @classmethod

@@ -15,7 +15,8 @@ from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
 from factory.release.registry import Registry, Version
 from factory.store import Artifact
-from flows.recipe import Products, Runner
+from flows.recipe import Products
+from flows.steps import Runner
 
 EXAMPLES_PER_STAGE = 12
 """Rejected rows shown in the report for each stage."""
@@ -104,7 +105,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     counts = dict.fromkeys(spec.label_names, 0)
     for label in rows.kept["label"]:
         counts[label] += 1
-    shortfall = {label: spec.synthesis.per_label - n for label, n in counts.items() if n < spec.synthesis.per_label}
+    shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
     return Outcome(evaluation, gate, version, released.folder, seconds=0.0, teacher=None, shortfall=shortfall)
 
 

@@ -7,10 +7,8 @@ that runs and stores, `flows.plan` only looks up what is stored. Results may the
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
-
-from pydantic import BaseModel
+from dataclasses import dataclass
+from typing import Any
 
 from factory.check import Task
 from factory.curation import FILTERS
@@ -23,58 +21,25 @@ from factory.errors import TeacherError
 from factory.evaluation.baselines import MAJORITY, NEAREST_DESCRIPTION, MajorityParams, NearestDescriptionParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
-from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.evaluation.verdict import Evaluation, Regime
-from factory.labelling.annotate import ANNOTATE, AnnotateParams
 from factory.labelling.verify import VERIFY, VerifyParams
 from factory.records import Origin, Predictions, Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
 from factory.release.measure import MEASURE, Machine, MeasureParams, Speed
 from factory.spec import Plugin
-from factory.store import Artifact, Resource, Result, Stage
-from factory.students.training import (
-    CROSS_PREDICT,
-    FIT,
-    PREDICT,
-    CrossPredictParams,
-    FitParams,
-    FittedStudent,
-    PredictParams,
-    resources_for,
-)
+from factory.store import Artifact
+from factory.students.training import FittedStudent, resources_for
 from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
+from flows.pool import label_pool
+from flows.steps import CEILING, CHEAP_STUDENT, ENCODER, Runner, cross_predict, fit, label_sample, named, predict
 
-R = TypeVar("R", bound=Result)
-
-ENCODER = "all-MiniLM-L6-v2"
-"""What the filters and the nearest-description baseline compare texts with."""
-NOISE_STUDENT = Plugin(name="sentence-linear")
-"""The cheap student whose out-of-fold opinion the label-noise filter asks."""
-CEILING = "ceiling"
 EXPECTED_ACCEPTED_RATIO = 0.8
 """Share of written rows that survive, until the first round has measured it label by label."""
 LEAST_ACCEPTED_RATIO = 0.2
 """A label whose texts nearly all fail is asked for at most five times what is missing."""
-
-
-class Runner(Protocol):
-    """Runs a stage, or pretends to."""
-
-    def __call__(
-        self,
-        stage: Stage[R],
-        params: BaseModel,
-        *,
-        inputs: Mapping[str, Artifact[Any]] | None = None,
-        resources: Mapping[str, Resource] | None = None,
-    ) -> Artifact[R]:
-        """Return the artifact of a stage."""
-
-    def peek(self, artifact: Artifact[R]) -> R | None:
-        """Return a result, or None when it is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +102,7 @@ def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
 
 
 def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher, run: Runner) -> Artifact[Rows]:
-    """Let the teacher write and verify texts, round by round, until each label has enough that the filters accept.
+    """Let the teacher label real texts, then write and verify others, until each label has enough accepted rows.
 
     Real rows come first, so that of two that say the same the generated one goes.
 
@@ -154,14 +119,16 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
     if "pool" in files and spec.labelling.label_pool:
-        parts["pool"] = label_sample(task, files["pool"], spec.labelling.label_pool, "pool", teacher, run)
-    missing = dict.fromkeys(spec.label_names, spec.synthesis.per_label)
+        parts["pool"] = label_pool(task, files["pool"], teacher, run)
+    per_label = spec.wanted_per_label
+    missing = dict.fromkeys(spec.label_names, per_label)
     accepted_ratio = dict.fromkeys(spec.label_names, EXPECTED_ACCEPTED_RATIO)
     asked: Counter[str] = Counter()
-    for round_ in range(1, spec.synthesis.max_rounds + 1):
-        wanted = {label: math.ceil(n / accepted_ratio[label]) for label, n in missing.items()}
+    in_pool: Counter[str] = Counter()
+    for round_ in range(0 if parts else 1, spec.synthesis.max_rounds + 1):  # round 0: what is there before any writing
+        wanted = {label: math.ceil(n / accepted_ratio[label]) for label, n in missing.items()} if round_ else {}
         asked.update(wanted)
-        for plugin in spec.synthesis.strategies:
+        for plugin in spec.synthesis.strategies if wanted else ():
             share = {label: math.ceil(n / len(spec.synthesis.strategies)) for label, n in wanted.items()}
             written, verified = write(task, plugin, share, round_, teacher, run)
             parts[f"{plugin.name}-{round_}"] = verified
@@ -169,16 +136,18 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
         rows = curate(task, rows, files, str(round_), run)
         known = run.peek(rows)
-        if known is None:
+        if known is None and (round_ or spec.labelling.label_pool >= per_label * len(spec.labels)):
+            break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
+        counts = Counter(known.kept["label"] if known else ())
+        missing = {label: max(0, per_label - counts[label]) for label in spec.label_names}
+        if not any(missing.values()) or not spec.synthesis.strategies or ended_early(steps, run):
             break
-        counts = Counter(known.kept["label"])
-        missing = {label: max(0, spec.synthesis.per_label - counts[label]) for label in spec.label_names}
-        if not any(missing.values()) or ended_early(steps, run):
-            break
-        accepted_ratio = {
-            label: min(1.0, max(LEAST_ACCEPTED_RATIO, counts[label] / max(1, asked[label])))
-            for label in spec.label_names
-        }
+        if round_:
+            for label, n in asked.items():
+                ratio = (counts[label] - in_pool[label]) / max(1, n)
+                accepted_ratio[label] = min(1.0, max(LEAST_ACCEPTED_RATIO, ratio))
+        else:
+            in_pool = counts
     if "seeds" in files:
         # Last, because the leakage filter protects them and would take each for a copy of itself.
         rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, "seeds": files["seeds"]})
@@ -260,16 +229,9 @@ def filter_noise(task: Task, rows: Artifact[Rows], run: Runner) -> Artifact[Rows
     """Drop the rows that a cheap student, trained on the others, finds hard to believe."""
     for plugin in task.spec.curation:
         if FILTERS[plugin.name] is LABEL_NOISE:
-            oof = cross_predict(task, NOISE_STUDENT, rows, "label-noise", run)
+            oof = cross_predict(task, CHEAP_STUDENT, rows, "label-noise", run)
             rows = run(LABEL_NOISE, LABEL_NOISE.params(**plugin.params), inputs={"rows": rows, "oof": oof})
     return rows
-
-
-def cross_predict(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
-    """Predict each row by a student that did not see it."""
-    params = CrossPredictParams(student=plugin.name, params=plugin.params, labels=task.spec.labels, seed=task.spec.seed)
-    resources = resources_for(plugin.name, plugin.params)
-    return run(named(CROSS_PREDICT, suffix), params, inputs={"rows": rows}, resources=resources)
 
 
 def train(task: Task, plugin: Plugin, rows: Artifact[Rows], run: Runner) -> Trained:
@@ -281,21 +243,6 @@ def train(task: Task, plugin: Plugin, rows: Artifact[Rows], run: Runner) -> Trai
         inputs={"oof": oof, "rows": rows},
     )
     return Trained(plugin, oof, calibration, fit(task, plugin, rows, plugin.name, run))
-
-
-def fit(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[FittedStudent]:
-    """Fit one student on all rows."""
-    spec = task.spec
-    params = FitParams(
-        student=plugin.name,
-        params=plugin.params,
-        labels=spec.labels,
-        soft_labels=spec.labelling.soft_labels,
-        balance=suffix != CEILING,  # real rows come as often as they come
-        seed=spec.seed,
-    )
-    resources = resources_for(plugin.name, plugin.params)
-    return run(named(FIT, suffix), params, inputs={"rows": rows}, resources=resources)
 
 
 def pick(students: Mapping[str, Trained], run: Runner) -> str:
@@ -373,23 +320,3 @@ def regime(task: Task) -> Regime:
     if "seeds" in task.files:
         return Regime.FS
     return Regime.Z1 if "pool" in task.files else Regime.Z0
-
-
-def label_sample(
-    task: Task, rows: Artifact[Rows], n: int, suffix: str, teacher: Teacher, run: Runner
-) -> Artifact[Rows]:
-    """Let the teacher label a sample of real rows, each label (where known) with its share."""
-    spec = task.spec
-    sample = run(named(SAMPLE, suffix), SampleParams(n=n, seed=spec.seed), inputs={"rows": rows})
-    params = AnnotateParams(description=spec.description, labels=spec.labels)
-    return run(named(ANNOTATE, suffix), params, inputs={"rows": sample}, resources={"teacher": teacher})
-
-
-def predict(fitted: Artifact[FittedStudent], rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
-    """Let a fitted student answer."""
-    return run(named(PREDICT, suffix), PredictParams(), inputs={"student": fitted, "rows": rows})
-
-
-def named(stage: Stage[R], suffix: str | int) -> Stage[R]:
-    """Give a stage that runs several times in a build a name, and so a folder, for each."""
-    return replace(stage, name=f"{stage.name}-{suffix}")

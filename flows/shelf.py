@@ -11,7 +11,7 @@ from factory.records import row_id
 from factory.spec import SPEC_FILE, load_spec
 from flows.builds import Build, builds_of, tasks_in
 from flows.evidence import Step, Table
-from flows.recipe import CEILING
+from flows.steps import CEILING
 
 ID_LENGTH = 16
 """Of a row id, in hexadecimal digits."""

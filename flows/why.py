@@ -13,8 +13,8 @@ from factory.teacher.replies import Replies
 from factory.teacher.wire import usage_of
 from flows.builds import Build
 from flows.evidence import Line, Step
-from flows.recipe import CEILING
 from flows.shelf import Shelf, find_row
+from flows.steps import CEILING
 
 SHOWN_ONLY = "only to show what real rows would give"
 

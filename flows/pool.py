@@ -1,0 +1,44 @@
+"""Real texts without labels: which of them the teacher labels, and what becomes of its answers."""
+
+from factory.check import Task
+from factory.curation.gather import GATHER, GatherParams
+from factory.curation.select import SELECT, SelectParams
+from factory.encoders import load_encoder
+from factory.labelling.annotate import ANNOTATE, AnnotateParams
+from factory.records import Rows
+from factory.store import Artifact
+from factory.teacher import Teacher
+from flows.steps import CHEAP_STUDENT, ENCODER, Runner, fit, named, predict
+
+
+def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) -> Artifact[Rows]:
+    """Let the teacher label typical rows of the pool, then rows that a student of the first half is unsure about.
+
+    Args:
+        task: The task; `labelling.label_pool` says how many rows.
+        pool: Real texts.
+        teacher: Whom to ask.
+        run: Runs the stages.
+
+    Returns:
+        Silver rows of both halves.
+    """
+    spec = task.spec
+    n_first = (spec.labelling.label_pool + 1) // 2
+    n_second = spec.labelling.label_pool - n_first
+    encoder = {"encoder": load_encoder(ENCODER)}
+    params = AnnotateParams(description=spec.description, labels=spec.labels)
+    chosen = run(named(SELECT, 1), SelectParams(n=n_first, seed=spec.seed), inputs={"rows": pool}, resources=encoder)
+    first = run(named(ANNOTATE, "pool-1"), params, inputs={"rows": chosen}, resources={"teacher": teacher})
+    known = run.peek(first)
+    if not n_second or (known is not None and len(set(known.kept["label"])) < 2):
+        return first
+    opinion = predict(fit(task, CHEAP_STUDENT, first, "pool", run), pool, "pool", run)
+    chosen = run(
+        named(SELECT, 2),
+        SelectParams(n=n_second, seed=spec.seed),
+        inputs={"rows": pool, "opinion": opinion, "known": chosen},
+        resources=encoder,
+    )
+    second = run(named(ANNOTATE, "pool-2"), params, inputs={"rows": chosen}, resources={"teacher": teacher})
+    return run(named(GATHER, "pool"), GatherParams(), inputs={"first": first, "second": second})
