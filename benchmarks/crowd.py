@@ -95,7 +95,9 @@ def copied_weakest(given: VoteSet) -> VoteSet:
     votes = given.votes
     answers = np.concatenate([votes.answers, np.repeat(votes.answers[:, -1:], N_COPIES - 1, axis=1)], axis=1)
     voters = (*votes.voters, *(f"weak {copy}" for copy in range(2, N_COPIES + 1)))
-    return VoteSet(f"simulated, weak voter {N_COPIES} times", replace(votes, voters=voters, answers=answers), given.gold)
+    return VoteSet(
+        f"simulated, weak voter {N_COPIES} times", replace(votes, voters=voters, answers=answers), given.gold
+    )
 
 
 def score(given: VoteSet) -> list[Line]:

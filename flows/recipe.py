@@ -33,7 +33,7 @@ from factory.students.training import FittedStudent, resources_for
 from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
-from flows.pool import label_pool
+from flows.pool import label_pool, settle
 from flows.steps import CEILING, CHEAP_STUDENT, ENCODER, Runner, cross_predict, fit, label_sample, named, predict
 
 EXPECTED_ACCEPTED_RATIO = 0.8
@@ -119,7 +119,8 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
     if "pool" in files and spec.labelling.label_pool:
-        parts["pool"] = label_pool(task, files["pool"], teacher, run)
+        silver = label_pool(task, files["pool"], teacher, run)
+        parts["pool"] = settle(task, silver, files.get("reviewed"), run)
     per_label = spec.wanted_per_label
     missing = dict.fromkeys(spec.label_names, per_label)
     accepted_ratio = dict.fromkeys(spec.label_names, EXPECTED_ACCEPTED_RATIO)
@@ -148,9 +149,10 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
                 accepted_ratio[label] = min(1.0, max(LEAST_ACCEPTED_RATIO, ratio))
         else:
             in_pool = counts
-    if "seeds" in files:
+    by_people = {key: files[key] for key in ("seeds", "reviewed") if key in files}
+    if by_people:
         # Last, because the leakage filter protects them and would take each for a copy of itself.
-        rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, "seeds": files["seeds"]})
+        rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, **by_people})
     require_two_labels(rows, steps, run)
     return rows
 
@@ -215,7 +217,7 @@ def curate(
 ) -> Artifact[Rows]:
     """Apply the spec's filters that need no trained student, in spec order."""
     encoder = load_encoder(ENCODER)
-    protected = {key: files[key] for key in ("holdout", "seeds") if key in files}
+    protected = {key: files[key] for key in ("holdout", "seeds", "reviewed") if key in files}
     for plugin in task.spec.curation:
         stage = FILTERS[plugin.name]
         if stage is LABEL_NOISE:
@@ -317,6 +319,6 @@ def judge(
 
 def regime(task: Task) -> Regime:
     """Name what real data the rows were made from; `train` and `holdout` are only measured on."""
-    if "seeds" in task.files:
+    if "seeds" in task.files or "reviewed" in task.files:
         return Regime.FS
     return Regime.Z1 if "pool" in task.files else Regime.Z0

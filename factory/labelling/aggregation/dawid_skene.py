@@ -2,8 +2,12 @@
 
 Dawid and Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm", Applied Statistics 28
 (1979); with pseudo-counts as in Kim and Ghahramani, "Bayesian Classifier Combination", AISTATS 2012, so that a voter
-with three votes is not believed to be never wrong. Silence is an outcome like any label: most rules can only say one
-label, and all they know is when they say it.
+with three votes is not believed to be never wrong.
+
+Most rules can only say one label, and all they know is when they say it: silence is an outcome that habits are learned
+from. It is no evidence about an item, though, for silences go together: that ten rules did not fire says once that the
+text is short. Nor do such rules tell how frequent labels are, so that is learned where others spoke. On the validation
+rows of weak_youtube, ten rules of one label each, the plain model was right on 0.73, this one on 0.87 (docs/log.md).
 """
 
 from dataclasses import dataclass
@@ -44,7 +48,7 @@ class Habits:
     """Shape (n_voters, n_labels, n_labels + 1): what a voter does when a label is true; rows sum to 1."""
 
 
-def dawid_skene(params: DawidSkeneParams, votes: Votes) -> Consensus:
+def solve_dawid_skene(params: DawidSkeneParams, votes: Votes) -> Consensus:
     """Estimate the habits of all voters and the label of each item together, from the majority vote on.
 
     Args:
@@ -78,20 +82,23 @@ def learn_habits(
     """
     n_items, n_voters, n_outcomes = outcomes.shape
     n_labels = n_outcomes - 1
-    flat = outcomes.reshape(n_items, n_voters * n_outcomes)
+    flat = outcomes.reshape(n_items, -1)
+    spoken = outcomes * (np.arange(n_outcomes) < n_labels)
+    can_choose = (spoken.sum(axis=0) > 0).sum(axis=1) > 1
+    tells_frequency = spoken[:, can_choose].sum(axis=(1, 2)) > 0
     taste = outcomes.sum(axis=0) + 1 / n_outcomes
     taste /= taste.sum(axis=1, keepdims=True)
     believed = params.shrinkage * taste[:, None, :] + params.trust * np.eye(n_labels, n_outcomes)
     if start is None:
-        start = vote_shares(np.einsum("ijk,j->ik", outcomes[:, :, :n_labels], weights))
+        start = vote_shares(np.einsum("ijk,j->ik", spoken[:, :, :n_labels], weights))
     posterior = start
     confusion = believed
     for _ in range(MOST_ITERATIONS):
         counts = (posterior.T @ flat).reshape(n_labels, n_voters, n_outcomes).transpose(1, 0, 2) + believed
         confusion = counts / counts.sum(axis=2, keepdims=True)
-        frequency = (posterior.sum(axis=0) + 1) / (n_items + n_labels)
+        frequency = posterior[tells_frequency].sum(axis=0) + 1
         evidence = (weights[:, None, None] * np.log(confusion)).transpose(0, 2, 1).reshape(-1, n_labels)
-        before, posterior = posterior, _softmax(np.log(frequency) + flat @ evidence)
+        before, posterior = posterior, _softmax(np.log(frequency) + spoken.reshape(n_items, -1) @ evidence)
         if n_items == 0 or np.abs(posterior - before).max() < TOLERANCE:
             break
     return Habits(posterior, confusion)

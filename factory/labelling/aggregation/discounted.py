@@ -29,7 +29,7 @@ class DiscountedParams(DawidSkeneParams):
     """Probability that any two of independent voters are taken for dependent."""
 
 
-def discounted(params: DiscountedParams, votes: Votes) -> Consensus:
+def solve_discounted(params: DiscountedParams, votes: Votes) -> Consensus:
     """Find who repeats whom and the label of each item in turn.
 
     The first weights are those of plain agreement, as if nobody agreed for being right. Otherwise copies in the

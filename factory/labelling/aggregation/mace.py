@@ -49,7 +49,7 @@ class _Explained:
     """For each vote, the probability that the voter knew."""
 
 
-def mace(params: MaceParams, votes: Votes) -> Consensus:
+def solve_mace(params: MaceParams, votes: Votes) -> Consensus:
     """Estimate how often each voter knows and the label of each item together.
 
     Args:
