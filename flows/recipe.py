@@ -118,6 +118,8 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
+    if "reviewed" in files:
+        parts["reviewed"] = files["reviewed"]  # rows of the pool, so they too may be too near to the holdout
     if "pool" in files and spec.labelling.label_pool:
         silver = label_pool(task, files["pool"], teacher, run)
         parts["pool"] = settle(task, silver, files.get("reviewed"), run)
@@ -137,7 +139,8 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
         rows = curate(task, rows, files, str(round_), run)
         known = run.peek(rows)
-        if known is None and (round_ or spec.labelling.label_pool >= per_label * len(spec.labels)):
+        is_enough = "pool" in parts and spec.labelling.label_pool >= per_label * len(spec.labels)
+        if known is None and (round_ or is_enough):
             break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
         counts = Counter(known.kept["label"] if known else ())
         missing = {label: max(0, per_label - counts[label]) for label in spec.label_names}
@@ -149,10 +152,9 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
                 accepted_ratio[label] = min(1.0, max(LEAST_ACCEPTED_RATIO, ratio))
         else:
             in_pool = counts
-    by_people = {key: files[key] for key in ("seeds", "reviewed") if key in files}
-    if by_people:
+    if "seeds" in files:
         # Last, because the leakage filter protects them and would take each for a copy of itself.
-        rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, **by_people})
+        rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, "seeds": files["seeds"]})
     require_two_labels(rows, steps, run)
     return rows
 
@@ -217,7 +219,7 @@ def curate(
 ) -> Artifact[Rows]:
     """Apply the spec's filters that need no trained student, in spec order."""
     encoder = load_encoder(ENCODER)
-    protected = {key: files[key] for key in ("holdout", "seeds", "reviewed") if key in files}
+    protected = {key: files[key] for key in ("holdout", "seeds") if key in files}
     for plugin in task.spec.curation:
         stage = FILTERS[plugin.name]
         if stage is LABEL_NOISE:

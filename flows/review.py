@@ -1,7 +1,7 @@
 """`factory review`: what nobody agreed on goes out as a file and comes back as gold rows.
 
-Labels of people are data of the task, so they are kept beside its spec, in `reviewed.jsonl`: they can be read, corrected
-and committed like any data file, the next build sees them by their content, and deleting outputs loses none.
+Labels of people are data of the task, so they are kept beside its spec, in `reviewed.jsonl`: they can be read,
+corrected and committed like any data file, the next build sees them by their content, and deleting outputs loses none.
 """
 
 import os

@@ -110,11 +110,12 @@ def read_labelled(path: Path, labels: Sequence[str], known: Mapping[str, str]) -
             if labelled is None:
                 n_open += 1
                 continue
-            first, _ = found.setdefault(id_, (line, labelled))
-            if first != line:
-                raise WrongRow(f"row {id_} is given twice, first in line {first}")
         except WrongRow as error:
             problems.append(Problem(path, line, "", str(error)))
+            continue
+        first, _ = found.setdefault(id_, (line, labelled))
+        if first != line:
+            problems.append(Problem(path, line, "", f"row {id_} is given twice, first in line {first}"))
     if problems:
         n_more = len(problems) - MOST_PROBLEMS
         more = [Problem(path, None, "", f"... and {n_more:,} more")] if n_more > 0 else []
@@ -177,7 +178,7 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[st
     """Yield line and cells of each row; what is no row goes to the problems."""
     try:
         if path.suffix == ".csv":
-            yield from _csv_rows(path)
+            yield from _csv_rows(path, problems)
             return
         with path.open("rb") as file:
             for line, raw in numbered_lines(file):
@@ -193,12 +194,21 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[st
         problems.append(Problem(path, None, "", f"cannot be read: {error.strerror or error}"))
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv_rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     content = path.read_text(encoding="utf-8-sig")
     head = content.partition("\n")[0]
     separator = max(",;\t", key=head.count)
-    table = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
-    line = 2
-    for row in table:
-        yield line, row
+    table = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    columns = next(table, [])
+    missing = [key for key in ("id", "label") if key not in columns]
+    if missing:
+        message = f"no column {' and no column '.join(missing)}; the first line must name the columns"
+        problems.append(Problem(path, 1, "", message))
+        return
+    line = table.line_num + 1
+    for cells in table:
+        if len(cells) == len(columns):
+            yield line, dict(zip(columns, cells, strict=True))
+        elif cells:
+            problems.append(Problem(path, line, "", f"expected {len(columns)} cells, got {len(cells)}"))
         line = table.line_num + 1

@@ -82,7 +82,8 @@ def learn_habits(
     """
     n_items, n_voters, n_outcomes = outcomes.shape
     n_labels = n_outcomes - 1
-    flat = outcomes.reshape(n_items, -1)
+    shape = (n_items, n_voters * n_outcomes)
+    flat = outcomes.reshape(shape)
     spoken = outcomes * (np.arange(n_outcomes) < n_labels)
     can_choose = (spoken.sum(axis=0) > 0).sum(axis=1) > 1
     tells_frequency = spoken[:, can_choose].sum(axis=(1, 2)) > 0
@@ -98,7 +99,7 @@ def learn_habits(
         confusion = counts / counts.sum(axis=2, keepdims=True)
         frequency = posterior[tells_frequency].sum(axis=0) + 1
         evidence = (weights[:, None, None] * np.log(confusion)).transpose(0, 2, 1).reshape(-1, n_labels)
-        before, posterior = posterior, _softmax(np.log(frequency) + spoken.reshape(n_items, -1) @ evidence)
+        before, posterior = posterior, _softmax(np.log(frequency) + spoken.reshape(shape) @ evidence)
         if n_items == 0 or np.abs(posterior - before).max() < TOLERANCE:
             break
     return Habits(posterior, confusion)
