@@ -123,12 +123,17 @@ def _rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem
     rules = _read_section(source, section, tuple[Rule, ...]) or ()
     found = wrong_rules(rules, labels or [rule.label for rule in rules])
     problems = [source.problem((*section, *path), message) for path, message in found]
-    has_voter = any(plugin.name == "rules" for _, plugin in _plugins_in(source, ("labelling", "voters")))
+    voters = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "voters"))}
+    has_voter = "rules" in voters
     if rules and not has_voter:
         message = "nobody goes by them: name the voter too, such as voters: [teacher, nearest-description, rules]"
         problems.append(source.problem(section, message))
     if has_voter and not _value_at(source, section):
         problems.append(source.problem(("labelling", "voters"), "the voter `rules` needs labelling.rules"))
+    learned = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "aggregation"))} or {"discounted"}
+    if voters == {"rules"} and learned & {"dawid-skene", "discounted"}:
+        message = f"{min(learned)} learns nothing from rules alone: add a voter, or take mace or majority"
+        problems.append(source.problem(("labelling", "aggregation"), message))
     return problems
 
 

@@ -247,6 +247,15 @@ def test_a_voter_that_goes_by_rules_needs_some(tmp_path: Path) -> None:
         check_task(folder)
 
 
+def test_rules_alone_need_another_aggregation(tmp_path: Path) -> None:
+    alone = {**VOTING, "voters": ["rules"]}
+    with pytest.raises(SpecError, match="discounted learns nothing from rules alone"):
+        check_task(pool_task(tmp_path / "default", **alone))
+    assert (
+        check_task(pool_task(tmp_path / "mace", **alone, aggregation="mace")).spec.labelling.aggregation.name == "mace"
+    )
+
+
 def pool_task(folder: Path, **labelling: Any) -> Path:
     """A task whose pool the scripted teacher knows."""
     make_task(folder, data={"pool": "pool.jsonl"}, students=["tfidf-linear"], curation=[], labelling=labelling)
