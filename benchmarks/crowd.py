@@ -186,10 +186,11 @@ def main() -> None:
 PAGE = """# Many weak labellers, one answer
 
 Regenerate with `python -m benchmarks.crowd --data FOLDER > docs/benchmarks-labelling.md`, where FOLDER holds the public
-sets; it takes a minute and no teacher. Defaults everywhere; nothing was chosen on the crowds. How silence is treated was
-chosen on the validation rows of the two sets of functions, after a first version had failed on the rows below
-([log](log.md)). Intervals are 95% bootstrap intervals over items; the last column compares with the majority vote on the
-same resampled items. Ties count in part. What each aggregator assumes is in [label a pool](how-to/label-a-pool.md).
+sets; it takes a minute and no teacher. Defaults everywhere; nothing was chosen on the crowds. How silence is treated
+was chosen on the validation rows of the two sets of functions, after a first version had failed on the rows below
+([log](log.md)). Intervals are 95% bootstrap intervals over items; the last column compares with the majority vote on
+the same resampled items. Ties count in part. What each aggregator assumes is in
+[label a pool](how-to/label-a-pool.md).
 
 ## Crowds: each person saw some of the items
 
