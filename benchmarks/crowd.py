@@ -90,14 +90,14 @@ def simulated() -> VoteSet:
     return VoteSet("simulated", Votes(("a", "b", "c"), ("1", "2", "3", "4", "weak"), answers), gold)
 
 
-def copied_weakest(given: VoteSet) -> VoteSet:
-    """Let the last voter of the simulated set, the weak one, vote five times."""
-    votes = given.votes
-    answers = np.concatenate([votes.answers, np.repeat(votes.answers[:, -1:], N_COPIES - 1, axis=1)], axis=1)
+def copied_weakest(given: VoteSet, *, ratio: float) -> VoteSet:
+    """Add four voters who repeat the last one, the weak one of the simulated set, and else answer at random."""
+    votes, shape = given.votes, (len(given.gold), N_COPIES - 1)
+    rng = np.random.default_rng(1)
+    copies = np.where(rng.random(shape) < ratio, votes.answers[:, -1:], rng.integers(len(votes.labels), size=shape))
     voters = (*votes.voters, *(f"weak {copy}" for copy in range(2, N_COPIES + 1)))
-    return VoteSet(
-        f"simulated, weak voter {N_COPIES} times", replace(votes, voters=voters, answers=answers), given.gold
-    )
+    copied = replace(votes, voters=voters, answers=np.concatenate([votes.answers, copies], axis=1))
+    return VoteSet(f"simulated, four repeat the weak one on {ratio:.0%}", copied, given.gold)
 
 
 def score(given: VoteSet) -> list[Line]:
@@ -174,7 +174,7 @@ def main() -> None:
     tables = {
         "crowds": [read_crowd(options.data / name) for name in CROWDS],
         "functions": weak,
-        "copies": [simulated(), copied_weakest(simulated()), *copies],
+        "copies": [simulated(), *(copied_weakest(simulated(), ratio=ratio) for ratio in (1.0, 0.9)), *copies],
     }
     lines = {name: [line for given in sets for line in score(given)] for name, sets in tables.items()}
     if options.json:

@@ -141,6 +141,17 @@ def test_a_weak_voter_heard_five_times_counts_once(seed: int) -> None:
     assert found.weights[4:].sum() == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_near_copies_in_the_majority_do_not_define_the_truth(seed: int) -> None:
+    once, gold = simulate([0.75, 0.75, 0.75, 0.75, 0.5], seed=seed)
+    rng = np.random.default_rng(seed)
+    own = rng.integers(3, size=(600, 4))
+    copies = np.where(rng.random((600, 4)) < 0.9, once.answers[:, [4]], own)
+    often = votes_of(np.concatenate([once.answers, copies], axis=1))
+    assert accuracy(solve("dawid-skene", often), gold) < 0.6
+    assert accuracy(solve("discounted", often), gold) > 0.85
+
+
 def test_a_voter_who_copies_most_of_the_time_shares_a_part_of_its_vote() -> None:
     votes, _ = simulate([0.8, 0.75, 0.8, 0.6], n_items=2000)
     own = np.random.default_rng(5).integers(3, size=2000)

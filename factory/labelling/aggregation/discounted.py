@@ -32,8 +32,8 @@ class DiscountedParams(DawidSkeneParams):
 def solve_discounted(params: DiscountedParams, votes: Votes) -> Consensus:
     """Find who repeats whom and the label of each item in turn.
 
-    The first weights are those of plain agreement, as if nobody agreed for being right. Otherwise copies in the
-    majority would define the truth, and so never be seen to err together.
+    The first weights are those of plain agreement, as if nobody agreed for being right. Otherwise near copies in the
+    majority would define the truth, and what they share would not be seen to be an error.
 
     Args:
         params: What is believed beforehand.
