@@ -33,7 +33,7 @@ from factory.students.training import FittedStudent, resources_for
 from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
-from flows.pool import label_pool
+from flows.pool import label_pool, settle
 from flows.steps import CEILING, CHEAP_STUDENT, ENCODER, Runner, cross_predict, fit, label_sample, named, predict
 
 EXPECTED_ACCEPTED_RATIO = 0.8
@@ -118,8 +118,11 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
+    if "reviewed" in files:
+        parts["reviewed"] = files["reviewed"]  # rows of the pool, so they too may be too near to the holdout
     if "pool" in files and spec.labelling.label_pool:
-        parts["pool"] = label_pool(task, files["pool"], teacher, run)
+        silver = label_pool(task, files["pool"], teacher, run)
+        parts["pool"] = settle(task, silver, files.get("reviewed"), run)
     per_label = spec.wanted_per_label
     missing = dict.fromkeys(spec.label_names, per_label)
     accepted_ratio = dict.fromkeys(spec.label_names, EXPECTED_ACCEPTED_RATIO)
@@ -136,7 +139,8 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
         rows = curate(task, rows, files, str(round_), run)
         known = run.peek(rows)
-        if known is None and (round_ or spec.labelling.label_pool >= per_label * len(spec.labels)):
+        is_enough = "pool" in parts and spec.labelling.label_pool >= per_label * len(spec.labels)
+        if known is None and (round_ or is_enough):
             break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
         counts = Counter(known.kept["label"] if known else ())
         missing = {label: max(0, per_label - counts[label]) for label in spec.label_names}
@@ -317,6 +321,6 @@ def judge(
 
 def regime(task: Task) -> Regime:
     """Name what real data the rows were made from; `train` and `holdout` are only measured on."""
-    if "seeds" in task.files:
+    if "seeds" in task.files or "reviewed" in task.files:
         return Regime.FS
     return Regime.Z1 if "pool" in task.files else Regime.Z0
