@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel
 
 from factory.check import Task
+from factory.encoders import load_encoder
+from factory.evaluation.baselines import NEAREST_DESCRIPTION, NearestDescriptionParams
 from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
 from factory.records import Predictions, Rows
@@ -85,6 +87,13 @@ def label_sample(
 def predict(fitted: Artifact[FittedStudent], rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
     """Let a fitted student answer."""
     return run(named(PREDICT, suffix), PredictParams(), inputs={"student": fitted, "rows": rows})
+
+
+def ask_descriptions(task: Task, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
+    """Answer each row with the label whose description is nearest."""
+    stage = named(NEAREST_DESCRIPTION, suffix) if suffix else NEAREST_DESCRIPTION
+    params = NearestDescriptionParams(labels=task.spec.labels)
+    return run(stage, params, inputs={"rows": rows}, resources={"encoder": load_encoder(ENCODER)})
 
 
 def named(stage: Stage[R], suffix: str | int) -> Stage[R]:
