@@ -1,18 +1,18 @@
 """What curation is worth: wrong labels that were put in on purpose, and a set that another LLM wrote.
 
-python -m benchmarks.noise --data FOLDER                     both tables of docs/benchmarks-curation.md
-python -m benchmarks.noise --data FOLDER --only flips        the first
+python -m benchmarks.noise --data FOLDER                         both tables of docs/benchmarks-curation.md
+python -m benchmarks.noise --data FOLDER --only flips            the first
 python -m benchmarks.noise --data FOLDER --only supergen --dev   what the filters of the second were chosen by
 
-Flips: 20% of the labels of 1,500 training rows are replaced by another label, evenly; the label-noise filter and the
-student are those of a build. Accuracy is on 2,000 (TREC-6: 2,000) other rows of the *training* file. SuperGen: the
-published set that CTRL wrote for SST-2 (Meng et al., NeurIPS 2022, arXiv:2202.04538), as published and curated; `--dev`
-measures on rows of the SST-2 training file, the report without it on the test rows, which nothing was chosen by.
-No teacher is needed.
+Flips: 20% of the labels of 1,500 training rows are replaced by another label, evenly; filter and student are those of
+a build; accuracy is on 2,000 other rows of the *training* file. SuperGen: the set that CTRL wrote for SST-2 (Meng et
+al., "Generating Training Data with Language Models", NeurIPS 2022, arXiv:2202.04538), as published and curated, on the
+SST-2 test rows, which nothing was chosen by; with `--dev` on rows of the training file. No teacher is needed.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,16 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory.curation import FILTERS
+from factory.curation.description import DESCRIPTION
 from factory.curation.label_noise import LABEL_NOISE, LabelNoiseParams, own_probability, reject_noise
 from factory.encoders import load_encoder
 from factory.evaluation.auroc import auroc
-from factory.records import Origin, Rows, TextRow, all_kept, text_dataset
+from factory.evaluation.baselines import NearestDescriptionParams, predict_nearest
+from factory.records import Origin, Predictions, Rows, TextRow, all_kept, text_dataset
 from factory.spec import Label
 from factory.students.training import CrossPredictParams, FitParams, cross_predict, fit
+from flows.steps import NOISE_JUDGE
 
 SETS = ("snips_intent", "ag_news", "trec6")
 SEEDS = (0, 1, 2)
 N_TRAIN, N_HELD_OUT, FLIPPED_RATIO = 1500, 2000, 0.2
+N_DEV = 2500
 N_RESAMPLES = 2000
 STUDENT = "sentence-linear"
 
@@ -65,7 +69,7 @@ def read_labels(folder: Path) -> tuple[Label, ...]:
 
 
 def as_rows(pairs: Sequence[tuple[str, str]]) -> Rows:
-    """Make rows that a teacher might have written, each text once."""
+    """Make rows that a teacher might have written."""
     return all_kept(text_dataset([TextRow(text, label, Origin.SYNTHETIC) for text, label in pairs]))
 
 
@@ -86,92 +90,127 @@ def interval(figure: Any, *rights: Right) -> tuple[float, float, float]:
     return figure(*(float(one.mean()) for one in rights)), float(low), float(high)
 
 
+@dataclass(frozen=True)
+class Flipped:
+    """One draw of training rows with some wrong labels, and what the filter makes of it."""
+
+    rights: Mapping[str, Right]
+    """By arm, for each examined row."""
+    n_kept: Mapping[str, int]
+    was_flipped: NDArray[np.bool_]
+    suspicion: NDArray[np.float64]
+    n_found: int
+    """Flipped rows that the filter rejected."""
+
+
+def flip(pairs: Sequence[tuple[str, str]], labels: tuple[Label, ...], examined: Rows, seed: int) -> Flipped:
+    """Put wrong labels into rows, filter them, and let students of each version answer the examined rows."""
+    rng = np.random.default_rng(seed)
+    chosen = [pairs[at] for at in rng.permutation(len(pairs))[:N_TRAIN]]
+    wrong = rng.permutation(N_TRAIN) < FLIPPED_RATIO * N_TRAIN
+    others = {label.name: [other.name for other in labels if other != label] for label in labels}
+    clean = as_rows(chosen)
+    noisy = as_rows(
+        [
+            (text, str(rng.choice(others[label])) if is_wrong else label)
+            for (text, label), is_wrong in zip(chosen, wrong, strict=True)
+        ]
+    )
+    oof = judge(noisy, labels, seed)
+    filtered = reject_noise(LabelNoiseParams(), rows=noisy, oof=oof)
+    arms = {
+        "all labels right": clean,
+        "20% flipped": noisy,
+        "flipped, filtered": filtered,
+        "all right, filtered": reject_noise(LabelNoiseParams(), rows=clean, oof=judge(clean, labels, seed)),
+    }
+    gone = set(filtered.rejected["id"])
+    return Flipped(
+        rights={arm: right_on(rows, labels, examined, seed) for arm, rows in arms.items()},
+        n_kept={arm: len(rows.kept) for arm, rows in arms.items()},
+        was_flipped=wrong,
+        suspicion=1 - own_probability(noisy, oof),
+        n_found=sum(is_wrong and row_id in gone for is_wrong, row_id in zip(wrong, noisy.kept["id"], strict=True)),
+    )
+
+
 def flips(data: Path, name: str) -> list[Line]:
-    """Put wrong labels into a set, filter, and measure what that wins back."""
+    """Put wrong labels into a set, filter, and measure what that wins back: a line an arm."""
     labels = read_labels(data / name)
     pairs = list(dict(read_rows(data / name / "train.jsonl")).items())
     order = np.random.default_rng(0).permutation(len(pairs))
     examined = as_rows([pairs[at] for at in order[:N_HELD_OUT]])
-    rights: dict[str, list[Right]] = {"clean": [], "flipped": [], "filtered": []}
-    flipped, score, n_kept, n_wrong = [], [], [], []
-    for seed in SEEDS:
-        rng = np.random.default_rng(seed)
-        chosen = [pairs[at] for at in rng.permutation(order[N_HELD_OUT:])[:N_TRAIN]]
-        wrong = rng.permutation(N_TRAIN) < FLIPPED_RATIO * N_TRAIN
-        names = [label.name for label in labels]
-        noisy = as_rows(
-            [
-                (text, rng.choice([one for one in names if one != label]) if is_wrong else label)
-                for (text, label), is_wrong in zip(chosen, wrong, strict=True)
-            ]
-        )
-        oof = cross_predict(CrossPredictParams(student=STUDENT, labels=labels, seed=seed), rows=noisy)
-        filtered = reject_noise(LabelNoiseParams(), rows=noisy, oof=oof)
-        flipped.append(wrong)
-        score.append(1 - own_probability(noisy, oof))
-        n_kept.append(len(filtered.kept))
-        gone = set(filtered.rejected["id"])
-        n_wrong.append(sum(w and row_id in gone for w, row_id in zip(wrong, noisy.kept["id"], strict=True)))
-        for arm, train in (("clean", as_rows(chosen)), ("flipped", noisy), ("filtered", filtered)):
-            rights[arm].append(right_on(train, labels, examined, seed))
-    clean, noisy_right, kept = (np.mean(rights[arm], axis=0) for arm in ("clean", "flipped", "filtered"))
-    found = auroc(np.concatenate(flipped), np.concatenate(score), seed=0)
-    assert found is not None
-    won = interval(lambda c, f, k: (k - f) / max(c - f, 1e-9), clean, noisy_right, kept)
-    n_flipped = FLIPPED_RATIO * N_TRAIN
-    note = (
-        f"AUROC of the score {found.value:.3f} ({found.low:.3f} to {found.high:.3f}); won back "
-        f"{100 * won[0]:.0f}% ({100 * won[1]:.0f} to {100 * won[2]:.0f}); rejected {N_TRAIN - np.mean(n_kept):.0f} rows, "
-        f"{100 * np.sum(n_wrong) / (len(SEEDS) * N_TRAIN - np.sum(n_kept)):.0f}% of them flipped, "
-        f"{100 * np.mean(n_wrong) / n_flipped:.0f}% of the flipped"
+    rest = [pairs[at] for at in order[N_HELD_OUT:]]
+    draws = [flip(rest, labels, examined, seed) for seed in SEEDS]
+    rights = {arm: np.mean([draw.rights[arm] for draw in draws], axis=0) for arm in draws[0].rights}
+    n_kept = {arm: float(np.mean([draw.n_kept[arm] for draw in draws])) for arm in rights}
+    first, noisy, filtered, _ = rights.values()
+    found = auroc(
+        np.concatenate([draw.was_flipped for draw in draws]),
+        np.concatenate([draw.suspicion for draw in draws]),
+        seed=0,
     )
-    mine = {
-        "clean": (clean, N_TRAIN, ""),
-        "flipped": (noisy_right, N_TRAIN, ""),
-        "filtered": (kept, np.mean(n_kept), note),
+    won, low, high = interval(lambda c, n, f: 100 * (f - n) / (c - n) if c > n else np.nan, first, noisy, filtered)
+    n_gone = len(SEEDS) * N_TRAIN - sum(draw.n_kept["flipped, filtered"] for draw in draws)
+    n_found, n_flipped = sum(draw.n_found for draw in draws), sum(int(draw.was_flipped.sum()) for draw in draws)
+    notes = {
+        "20% flipped": f"AUROC of the filter's score {found.value:.3f} ({found.low:.3f} to {found.high:.3f})",
+        "flipped, filtered": f"won back {won:.0f}% ({low:.0f} to {high:.0f}) of what was lost; {n_found / n_gone:.0%} "
+        f"of the rejected rows were flipped, {n_found / n_flipped:.0%} of the flipped were rejected",
     }
-    return [_line(name, arm, right, clean, float(n), note) for arm, (right, n, note) in mine.items()]
+    return [_line(name, arm, right, first, n_kept[arm], notes.get(arm, "")) for arm, right in rights.items()]
 
 
-CURATED: Mapping[str, Mapping[str, Any]] = {"dedup": {}, "label-noise": {}}
-"""Filters in order, with their parameters, of the curated set."""
+CURATED = ("dedup", "label-noise", "description")
+"""Filters in order, with their default parameters, of the curated set."""
+DEV_ARMS = (
+    (),
+    ("dedup",),
+    ("label-noise",),
+    ("description",),
+    ("dedup", "label-noise"),
+    ("dedup", "description"),
+    ("description", "dedup"),
+    CURATED,
+)
 
 
-def supergen(data: Path, *, dev: bool, arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Line]:
-    """Curate a set that another LLM wrote and measure a student of it on real rows.
-
-    Args:
-        data: Folder of the public sets.
-        dev: Measure on rows of the training file instead of the test rows.
-        arms: Filters with their parameters, by the name of the arm; the first is what others are compared with.
-
-    Returns:
-        A line an arm.
-    """
+def supergen(data: Path, *, dev: bool) -> list[Line]:
+    """Curate a set that another LLM wrote and measure a student of it on real rows: a line an arm."""
     labels = read_labels(data / "sst2")
     written = as_rows(read_rows(data / "synth_supergen_sst2" / "train.jsonl"))
-    examined = as_rows(read_rows(data / "sst2" / ("train.jsonl" if dev else "test.jsonl"))[: 2500 if dev else None])
-    first: Right | None = None
+    pairs = read_rows(data / "sst2" / "train.jsonl")[:N_DEV] if dev else read_rows(data / "sst2" / "test.jsonl")
+    examined = as_rows(pairs)
+    rights: dict[str, Right] = {}
     lines = []
-    for arm, filters in arms.items():
+    for filters in DEV_ARMS if dev else ((), CURATED):
+        arm = ", ".join(filters) or "as published"
         rows = curate(written, filters, labels)
-        right = np.mean([right_on(rows, labels, examined, seed) for seed in SEEDS], axis=0)
-        first = right if first is None else first
-        lines.append(_line("supergen", arm, right, first, len(rows.kept), ""))
-        print(lines[-1], flush=True)
+        rights[arm] = np.mean([right_on(rows, labels, examined, seed) for seed in SEEDS], axis=0)
+        lines.append(_line("SuperGen SST-2", arm, rights[arm], rights["as published"], len(rows.kept), ""))
+        print(lines[-1], file=sys.stderr, flush=True)
     return lines
 
 
-def curate(rows: Rows, filters: Mapping[str, Mapping[str, Any]], labels: tuple[Label, ...]) -> Rows:
-    """Apply filters as a build does."""
-    for name, params in filters.items():
+def curate(rows: Rows, filters: Sequence[str], labels: tuple[Label, ...]) -> Rows:
+    """Apply filters with their default parameters as a build does."""
+    encoder = load_encoder()
+    for name in filters:
         stage = FILTERS[name]
+        inputs: dict[str, Any] = {"encoder": encoder}
         if stage is LABEL_NOISE:
-            oof = cross_predict(CrossPredictParams(student=STUDENT, labels=labels, seed=0), rows=rows)
-            rows = stage.run(stage.params(**params), rows=rows, oof=oof)
-        else:
-            rows = stage.run(stage.params(**params), rows=rows, encoder=load_encoder())
+            inputs = {"oof": judge(rows, labels, 0)}
+        elif stage is DESCRIPTION:
+            opinion = predict_nearest(NearestDescriptionParams(labels=labels), rows=rows, encoder=encoder)
+            inputs = {"opinion": opinion}
+        rows = stage.run(stage.params(), rows=rows, **inputs)
     return rows
+
+
+def judge(rows: Rows, labels: tuple[Label, ...], seed: int) -> Predictions:
+    """Let the student that a build asks about label noise answer out of fold."""
+    params = CrossPredictParams(student=NOISE_JUDGE.name, params=NOISE_JUDGE.params, labels=labels, seed=seed)
+    return cross_predict(params, rows=rows)
 
 
 def _line(name: str, arm: str, right: Right, first: Right, n_train: float, note: str) -> Line:
@@ -201,10 +240,11 @@ def main() -> None:
     options = parser.parse_args()
     lines = []
     if options.only != "supergen":
-        lines += [line for name in SETS for line in flips(options.data, name)]
+        for name in SETS:
+            lines += flips(options.data, name)
+            print(markdown(lines[-4:]), file=sys.stderr, flush=True)
     if options.only != "flips":
-        arms = {"as published": {}, "curated": CURATED}
-        lines += supergen(options.data, dev=options.dev, arms=arms)
+        lines += supergen(options.data, dev=options.dev)
     print("\n".join(json.dumps(asdict(line)) for line in lines) if options.json else markdown(lines))
 
 

@@ -39,8 +39,8 @@ from flows.audit import audit_rows
 from flows.pool import label_pool
 from flows.steps import (
     CEILING,
-    CHEAP_STUDENT,
     ENCODER,
+    NOISE_JUDGE,
     Runner,
     ask_descriptions,
     cross_predict,
@@ -248,7 +248,7 @@ def filter_noise(task: Task, rows: Artifact[Rows], run: Runner) -> Artifact[Rows
     """Drop the rows that a cheap student, trained on the others, finds hard to believe."""
     for plugin in task.spec.curation:
         if FILTERS[plugin.name] is LABEL_NOISE:
-            oof = cross_predict(task, CHEAP_STUDENT, rows, "label-noise", run)
+            oof = cross_predict(task, NOISE_JUDGE, rows, "label-noise", run)
             rows = run(LABEL_NOISE, LABEL_NOISE.params(**plugin.params), inputs={"rows": rows, "oof": oof})
     return rows
 

@@ -31,7 +31,10 @@ R = TypeVar("R", bound=Result)
 ENCODER = "all-MiniLM-L6-v2"
 """What the filters and the nearest-description baseline compare texts with."""
 CHEAP_STUDENT = Plugin(name="sentence-linear")
-"""Whose opinion is asked where any will do: by the label-noise filter, and by the choice of pool rows."""
+"""Whose opinion is asked where any will do, such as by the choice of pool rows."""
+NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_weight": 30.0})
+"""Whose opinion of a label the label-noise filter takes: held back, so that it does not learn the wrong labels itself
+(docs/benchmarks-curation.md)."""
 CEILING = "ceiling"
 
 

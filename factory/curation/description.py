@@ -1,9 +1,8 @@
 """Drop the rows whose label's description is not what the text is near to.
 
-For sets that a model wrote without being asked a second time: there the label is a wish, and the description is the
-only other thing that is known of it. Zero-shot agreement as a filter is what SuperGen's authors do with the generator's
-own likelihood (Meng et al., "Generating Training Data with Language Models", NeurIPS 2022, arXiv:2202.04538); here a
-sentence encoder judges, as in Chang et al., "Importance of Semantic Representation: Dataless Classification", AAAI 2008.
+For sets that a model wrote and nobody labelled again: there the label is a wish, and the description is the only other
+thing that is known of it. The judge is dataless classification: Chang et al., "Importance of Semantic Representation:
+Dataless Classification", AAAI 2008, with a sentence encoder. Where descriptions alone are often wrong, it does harm.
 """
 
 from collections import Counter

@@ -53,9 +53,9 @@ def macro_auroc(columns: Columns, scores: Proba, *, seed: int) -> Estimate | Non
     counted = present[1:] if len(present) == 2 else present
     weights = np.vstack([once, drawn])
     values = np.stack([_weighted(columns == label, scores[:, label], weights) for label in counted])
-    # A resample without rows of a label says nothing about it.
-    means = np.nanmean(np.where(np.isnan(values).all(axis=0), 0.5, values), axis=0)
-    return with_interval(float(means[0]), means[1:])
+    # A resample without rows of a label says nothing about it, and one of a single label says nothing at all.
+    means = np.nanmean(values[:, ~np.isnan(values).all(axis=0)], axis=0)
+    return with_interval(float(means[0]), means[1:] if len(means) > 1 else means)
 
 
 def _weighted(is_positive: NDArray[np.bool_], score: NDArray[np.float64], weights: Proba) -> NDArray[np.float64]:

@@ -55,8 +55,9 @@ def similarity(vectors: Vectors, *, near: float) -> tuple[float, float, int]:
 def covered(real: Vectors, generated: Vectors, *, k: int) -> NDArray[np.bool_]:
     """Tell which real texts have a generated one as near as their k-th nearest real one.
 
-    Coverage: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, arXiv:2002.09797;
-    the balls are those of Kynkaanniemi et al., "Improved Precision and Recall Metric", NeurIPS 2019, arXiv:1904.06991.
+    Coverage: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020,
+    arXiv:2002.09797; the balls are those of Kynkaanniemi et al., "Improved Precision and Recall Metric for Assessing
+    Generative Models", NeurIPS 2019, arXiv:1904.06991.
 
     Args:
         real: Vectors of more than k real texts.
