@@ -37,6 +37,7 @@ SWEEP = [
     replace(OURS, n_slots=8, kv_unified=True),
     replace(OURS, cache_type="q8_0"),
     replace(OURS, n_ubatch=128),
+    replace(OURS, wait_policy="active"),
 ]
 
 

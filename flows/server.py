@@ -21,6 +21,8 @@ from factory.teacher.llama_server import wait_for_end_of_parent
 
 HOME = ".prefect"
 """Folder of the database, below the outputs; where PREFECT_HOME is set, that counts."""
+DRAIN_S = 10.0
+"""How long Prefect may take to send the events that are left when a build ends."""
 
 
 @contextmanager
@@ -37,6 +39,7 @@ def prefect_server(outputs: Path) -> Iterator[None]:
         FactoryError: The server does not answer, or answers with an error.
     """
     import httpx
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     url = PREFECT_API_URL.value()
@@ -57,6 +60,8 @@ def prefect_server(outputs: Path) -> Iterator[None]:
         with temporary_settings({PREFECT_API_URL: url}), _errors_in_one_line(url, httpx.HTTPError):
             yield
     finally:
+        # Now, while somebody takes them: at exit each event would wait some seconds for a server that is gone.
+        EventsWorker.drain_all(timeout=DRAIN_S, at_exit=False)
         child.communicate()  # closes its standard input, which ends it
 
 

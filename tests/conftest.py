@@ -29,6 +29,9 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))  # read when Prefect is imported, which no test module does
         yield home
+    if worker := sys.modules.get("prefect.events.worker"):
+        # While its server lives: at exit, each event that is left waits some seconds for one that is gone.
+        worker.EventsWorker.drain_all(timeout=10, at_exit=False)
 
 
 @pytest.fixture(scope="session")

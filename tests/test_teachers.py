@@ -385,7 +385,10 @@ ask(teacher, [Request((Message("user", "hi"),), max_tokens=5)])
 if sys.argv[2] == "exception":
     raise RuntimeError
 if sys.argv[2].startswith("SIG"):
-    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+    number = getattr(signal, sys.argv[2])
+    if number != signal.SIGKILL:  # whoever runs tests in the background may have them ignored
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.kill(os.getpid(), number)
     threading.Event().wait()
 """
 
@@ -473,18 +476,18 @@ def test_a_generation_that_nobody_waits_for_any_more_is_stopped() -> None:
     async def run() -> tuple[float, float]:
         await teacher.complete([counting(1)])
         started = time.monotonic()
-        await teacher.complete([counting(40)])
-        for_40 = time.monotonic() - started
+        await teacher.complete([counting(10)])
+        for_10 = time.monotonic() - started
         left_alone = asyncio.create_task(teacher.complete([counting(1600)]))
-        await asyncio.sleep(for_40)
+        await asyncio.sleep(for_10)
         left_alone.cancel()
         await asyncio.gather(left_alone, return_exceptions=True)
         started = time.monotonic()
         await teacher.complete([counting(2)])
-        return for_40, time.monotonic() - started
+        return for_10, time.monotonic() - started
 
     try:
-        for_40, waited = asyncio.run(run())
+        for_10, waited = asyncio.run(run())
     finally:
         teacher.close()
-    assert waited < 20 * for_40  # going on to the end would take 39 times as long
+    assert waited < 60 * for_10  # going on to the end would take 159 times as long

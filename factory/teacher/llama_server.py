@@ -48,10 +48,13 @@ class Settings:
     """One store of keys and values for all slots, in place of an equal share for each."""
     cache_type: str = "f16"
     """Of keys and values: `f16` or `q8_0`."""
+    wait_policy: str = "passive"
+    """How threads wait for each other, an OMP_WAIT_POLICY: `active` ones spin, which stalls them on shared cores."""
 
 
 def serve(weights: str, settings: Settings) -> None:
     """Load the weights, say where the server listens, and stay."""
+    os.environ["OMP_WAIT_POLICY"] = settings.wait_policy  # read when the library is loaded
     from xllamacpp import CommonParams, Server, ggml_type
 
     report = os.fdopen(os.dup(1), "w")
