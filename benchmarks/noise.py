@@ -37,7 +37,8 @@ SEEDS = (0, 1, 2)
 N_TRAIN, N_HELD_OUT, FLIPPED_RATIO = 1500, 2000, 0.2
 N_DEV = 2500
 N_RESAMPLES = 2000
-STUDENT = "sentence-linear"
+STUDENT: dict[str, Any] = {"student": "sentence-linear", "params": {"anchor_weight": 30.0}}
+"""The anchor weight is what this student chooses itself on these sets; given, it fits in a quarter of the time."""
 
 Right = NDArray[np.float64]
 """For each examined row, how often it was answered right, over the seeds."""
@@ -75,7 +76,7 @@ def as_rows(pairs: Sequence[tuple[str, str]]) -> Rows:
 
 def right_on(train: Rows, labels: tuple[Label, ...], examined: Rows, seed: int) -> Right:
     """Fit the student and return 1 for each examined row that it answers right."""
-    fitted = fit(FitParams(student=STUDENT, labels=labels, balance=True, seed=seed), rows=train)
+    fitted = fit(FitParams(**STUDENT, labels=labels, balance=True, seed=seed), rows=train)
     answers = fitted.student.predict_proba(examined.kept).argmax(axis=1)
     names = [label.name for label in labels]
     return np.array([names[a] == gold for a, gold in zip(answers, examined.kept["label"], strict=True)], dtype=float)
@@ -161,18 +162,9 @@ def flips(data: Path, name: str) -> list[Line]:
     return [_line(name, arm, right, first, n_kept[arm], notes.get(arm, "")) for arm, right in rights.items()]
 
 
-CURATED = ("dedup", "label-noise", "description")
+CURATED = ("dedup", "description", "label-noise")
 """Filters in order, with their default parameters, of the curated set."""
-DEV_ARMS = (
-    (),
-    ("dedup",),
-    ("label-noise",),
-    ("description",),
-    ("dedup", "label-noise"),
-    ("dedup", "description"),
-    ("description", "dedup"),
-    CURATED,
-)
+DEV_ARMS = ((), ("dedup",), ("description",), ("dedup", "label-noise"), ("dedup", "description"), CURATED)
 
 
 def supergen(data: Path, *, dev: bool) -> list[Line]:
