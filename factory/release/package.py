@@ -8,6 +8,8 @@ lineage.json  parity.json  manifest.json (written by the store)                 
 from dataclasses import dataclass
 from pathlib import Path
 
+from factory.evaluation.audit import Audit
+from factory.evaluation.findings import worst_line
 from factory.evaluation.result import Part
 from factory.evaluation.verdict import Evaluation
 from factory.release.export import Exported
@@ -86,7 +88,7 @@ def stage_run(artifact: Artifact[Result]) -> StageRun:
 
 
 def package(
-    params: PackageParams, *, exported: Exported, speed: Speed, evaluation: Evaluation, report: Page
+    params: PackageParams, *, exported: Exported, speed: Speed, evaluation: Evaluation, audit: Audit, report: Page
 ) -> Release:
     """Put card, report and lineage beside the exported files.
 
@@ -95,6 +97,7 @@ def package(
         exported: Everything needed to predict.
         speed: Measured on the machine that built it.
         evaluation: Figures with their intervals.
+        audit: Of the generated texts.
         report: The page for people.
 
     Returns:
@@ -102,14 +105,14 @@ def package(
     """
     gate = gate_result(params.gate, speed, evaluation)
     added = {
-        CARD: _card(params, exported, speed, evaluation, gate).encode(),
+        CARD: _card(params, exported, speed, evaluation, audit, gate).encode(),
         REPORT: report.html.encode(),
         LINEAGE: (params.lineage.model_dump_json(indent=1) + "\n").encode(),
     }
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 1, PackageParams, package, Release, files=(TEMPLATE,))
+PACKAGE = Stage("release", 2, PackageParams, package, Release, files=(TEMPLATE,))
 
 
 def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
@@ -124,7 +127,9 @@ def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
     )
 
 
-def _card(params: PackageParams, exported: Exported, speed: Speed, evaluation: Evaluation, gate: GateResult) -> str:
+def _card(
+    params: PackageParams, exported: Exported, speed: Speed, evaluation: Evaluation, audit: Audit, gate: GateResult
+) -> str:
     from huggingface_hub import ModelCardData
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -150,6 +155,7 @@ def _card(params: PackageParams, exported: Exported, speed: Speed, evaluation: E
         parity=exported.parity,
         speed=speed,
         evaluation=evaluation,
+        audit=worst_line(audit),
         gate=gate,
     )
 
