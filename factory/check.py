@@ -102,8 +102,14 @@ def _tables() -> dict[KeyPath, Mapping[str, Any]]:
     from factory.curation import FILTERS
     from factory.students import STUDENTS
     from factory.synthesis import STRATEGIES
+    from factory.synthesis.augmenters import AUGMENTERS
 
-    return {("synthesis", "strategies"): STRATEGIES, ("curation",): FILTERS, ("students",): STUDENTS}
+    return {
+        ("augmentation", "strategies"): AUGMENTERS,
+        ("synthesis", "strategies"): STRATEGIES,
+        ("curation",): FILTERS,
+        ("students",): STUDENTS,
+    }
 
 
 def _plugins_in(source: Source, section: KeyPath) -> list[tuple[KeyPath, Plugin]]:

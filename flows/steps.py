@@ -31,6 +31,9 @@ ENCODER = "all-MiniLM-L6-v2"
 CHEAP_STUDENT = Plugin(name="sentence-linear")
 """Whose opinion is asked where any will do: by the label-noise filter, and by the choice of pool rows."""
 CEILING = "ceiling"
+REAL_ROWS = "real-rows"
+SHOWN_ONLY = frozenset({f"fit-{CEILING}", f"fit-{REAL_ROWS}"})
+"""Stages that fit a student which nobody may release: it shows what real rows alone would give."""
 
 
 class Runner(Protocol):
@@ -65,7 +68,7 @@ def fit(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runn
         params=plugin.params,
         labels=spec.labels,
         soft_labels=spec.labelling.soft_labels,
-        balance=suffix != CEILING,  # real rows come as often as they come
+        balance=suffix != CEILING and "train" not in task.files,  # real rows come as often as they come
         seed=spec.seed,
     )
     resources = resources_for(plugin.name, plugin.params)
