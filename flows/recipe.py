@@ -159,7 +159,9 @@ def write_rows(
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
         rows = curate(task, rows, files, str(round_), run)
         known = run.peek(rows)
-        if known is None and (round_ or spec.labelling.label_pool >= per_label * len(spec.labels)):
+        if known is None and (
+            round_ or ("pool" in parts and spec.labelling.label_pool >= per_label * len(spec.labels))
+        ):
             break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
         counts = Counter(known.kept["label"]) if known else expected_varied(task)
         missing = {label: max(0, per_label - n_real[label] - counts[label]) for label in spec.label_names}

@@ -19,8 +19,8 @@ RANK_OFFSET = 60
 """k of reciprocal rank fusion, as in the paper."""
 CANDIDATES_PER_SHOWN = 4
 """MMR chooses from so many times as many as are shown."""
-RELEVANCE = 0.5
-"""Lambda of MMR: 1 looks at relevance alone, 0 at difference alone."""
+RELEVANCE = 0.3
+"""Lambda of MMR: 1 looks at relevance alone, 0 at difference alone. All candidates are relevant already."""
 
 
 def retrieve(queries: Sequence[str], texts: Sequence[str], n: int, *, encoder: Encoder) -> list[list[int]]:
