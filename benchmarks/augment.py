@@ -3,9 +3,9 @@
     python -m benchmarks.augment --data FOLDER --sets snips_intent trec6 --per-label 16 --outputs OUT
     python -m benchmarks.augment --data FOLDER --sets sst2 --as seeds --per-label 8 --strategies paraphrase register
 
-Each set becomes a task with so many rows of `train.jsonl` a label, drawn at random, and `test.jsonl` as the holdout, read
-by the final report alone. One build trains the released student on real and varied rows, and the same student on the
-real rows alone; the difference is paired over the holdout's rows.
+Each set becomes a task with so many rows of `train.jsonl` a label, drawn at random, and `test.jsonl` as the holdout,
+read by the final report alone. One build trains the released student on real and varied rows, and the same student on
+the real rows alone; the difference is paired over the holdout's rows.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Regimes FS and AUG from a task folder to a verdict, with a scripted teacher; what a plan says of them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from factory.records import Rows
 from flows.plan import Plan, make_plan
 from tests.scripted_task import LABELS, holdout_rows, make_task, texts_of
 from tests.test_build import Walk, walk
+from tests.test_curation import Trigrams
 
 N_REAL = 5
 REAL = [{"text": text, "label": label} for label in LABELS for text in texts_of(label)[:N_REAL]]
@@ -49,6 +51,15 @@ def task_with(place: Path, *keys: str, **changes: Any) -> Path:
         (folder / f"{key}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     write_script(folder)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_encoder() -> Iterator[None]:
+    """Compare texts by their letters: the real encoder takes longer to load than a build does."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("flows.augmentation", "flows.recipe"):
+            patch.setattr(f"{module}.load_encoder", lambda _name: Trigrams())
+        yield
 
 
 @pytest.fixture(scope="module")
