@@ -58,7 +58,7 @@ def make_task(source: Path, out: Path, *, regime: str, with_train: bool, descrip
         out: The task folder to make; absent or empty, and outside the repository, because not every licence allows
             copies in it.
         regime: `z0` or `z1`.
-        with_train: Also write the labelled training rows, which only evaluation reads (the ceiling).
+        with_train: Also write the labelled training rows as `data.ceiling`, which only evaluation reads.
         description: What the texts are; by default from `DESCRIPTIONS`.
 
     Raises:

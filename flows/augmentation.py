@@ -17,7 +17,7 @@ from factory.store import Artifact, Resource
 from factory.synthesis.augment import AugmentParams
 from factory.synthesis.augmenters import AUGMENTERS
 from factory.teacher import Teacher
-from flows.steps import ENCODER, Runner, named
+from flows.steps import CEILING, ENCODER, REAL_ROWS, Runner, named
 
 PER_LABEL = 40
 """Texts asked for from the rows of each label, unless the spec says otherwise."""
@@ -155,3 +155,16 @@ def with_real(task: Task, made: Artifact[Rows] | None, real: Artifact[Rows] | No
     if "train" not in task.files:
         return rows
     return run(WEIGH, WeighParams(labels=task.spec.label_names), inputs={"rows": rows})
+
+
+def compared_rows(
+    files: Mapping[str, Artifact[Rows]], real: Artifact[Rows] | None, run: Runner
+) -> dict[str, Artifact[Rows]]:
+    """Return the rows on which alone the chosen student is fitted too, to compare it with, by contender."""
+    given = {REAL_ROWS: real, CEILING: files.get("ceiling")}
+    known = {name: run.peek(rows) if rows is not None else None for name, rows in given.items()}
+    return {
+        name: rows
+        for name, rows in given.items()
+        if rows is not None and ((found := known[name]) is None or len(set(found.kept["label"])) > 1)
+    }

@@ -33,20 +33,9 @@ from factory.students.training import FittedStudent, resources_for
 from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
-from flows.augmentation import augment, count_real, expected_varied, gather_real, real_texts, with_real
+from flows.augmentation import augment, compared_rows, count_real, expected_varied, gather_real, real_texts, with_real
 from flows.pool import label_pool
-from flows.steps import (
-    CEILING,
-    CHEAP_STUDENT,
-    ENCODER,
-    REAL_ROWS,
-    Runner,
-    cross_predict,
-    fit,
-    label_sample,
-    named,
-    predict,
-)
+from flows.steps import CHEAP_STUDENT, ENCODER, Runner, cross_predict, fit, label_sample, named, predict
 
 EXPECTED_ACCEPTED_RATIO = 0.8
 """Share of written rows that survive, until the first round has measured it label by label."""
@@ -342,11 +331,9 @@ def judge(
     }
     for name, student in made.students.items():
         contenders[name] = predict(student.fitted, holdout, name, run)
-    for name, alone in ((REAL_ROWS, real), (CEILING, files.get("ceiling"))):
-        known = run.peek(alone) if alone is not None else None
-        if alone is not None and (known is None or len(set(known.kept["label"])) > 1):
-            fitted = fit(task, made.students[made.champion].plugin, alone, name, run)
-            contenders[name] = predict(fitted, holdout, name, run)
+    for name, alone in compared_rows(files, real, run).items():
+        fitted = fit(task, made.students[made.champion].plugin, alone, name, run)
+        contenders[name] = predict(fitted, holdout, name, run)
     if spec.labelling.ask_directly:
         contenders["teacher"] = label_sample(task, holdout, spec.labelling.ask_directly, "holdout", teacher, run)
     return run(EVALUATE, params, inputs={"holdout": holdout, **contenders})
