@@ -105,8 +105,10 @@ def _tables() -> dict[KeyPath, Mapping[str, Any]]:
     from factory.labelling.voters import VOTERS
     from factory.students import STUDENTS
     from factory.synthesis import STRATEGIES
+    from factory.synthesis.augmenters import AUGMENTERS
 
     return {
+        ("augmentation", "strategies"): AUGMENTERS,
         ("synthesis", "strategies"): STRATEGIES,
         ("labelling", "voters"): VOTERS,
         ("labelling", "aggregation"): AGGREGATORS,

@@ -103,10 +103,12 @@ class Data(Model):
     pool: str | None = None
     """Real texts without labels."""
     train: str | None = None
-    """Real labelled rows; when present they give the ceiling the student is compared with."""
+    """Real labelled rows to train on, beside what is made of them and written."""
     reviewed: str | None = None
     """Rows that people labelled because no other labeller could; written by `factory review import` and trained on.
     Default: `reviewed.jsonl`, where it exists."""
+    ceiling: str | None = None
+    """Real labelled rows that are not trained on: they give the ceiling the student is compared with."""
     holdout: str | None = None
     """Gold rows, read only by the final report."""
 
@@ -216,8 +218,8 @@ class SynthesisSpec(Model):
 
     strategies: tuple[Plugin, ...] = (Plugin(name="attributes"),)
     per_label: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Accepted rows wanted for each label, those of the pool included; null: 60, or 10 where the teacher labels a pool,
-    since real texts teach more than written ones do."""
+    """Accepted rows wanted for each label, real and varied ones included; null: 60, or 10 where the teacher labels a
+    pool or there are train rows, since real texts teach more than written ones do."""
     max_rounds: Annotated[int, Field(ge=1, le=20)] = 3
     """Rounds of writing, verifying and counting before a shortfall is accepted and reported."""
 
@@ -236,6 +238,23 @@ class Rule(Model):
     def _check_one_condition(self) -> "Rule":
         if bool(self.keywords) == (self.pattern is not None):
             raise ValueError("expected keywords or a pattern, one of them: {label: refund, keywords: [money back]}")
+        return self
+
+
+class AugmentationSpec(Model):
+    """How the rows of `data.seeds` and `data.train` are varied; without such rows nothing is."""
+
+    strategies: tuple[Plugin, ...] = (Plugin(name="more-like-these"), Plugin(name="paraphrase"))
+    """An empty list switches it off."""
+    per_label: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Texts to ask for from the rows of each label, shared evenly by the strategies; null: 40, or as `per_row` says."""
+    per_row: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Texts to ask for from each row instead, so that frequent labels get more of them."""
+
+    @model_validator(mode="after")
+    def _check_amount(self) -> "AugmentationSpec":
+        if self.per_label is not None and self.per_row is not None:
+            raise ValueError("give per_label or per_row, not both")
         return self
 
 
@@ -282,6 +301,7 @@ class Spec(Model):
     labels: Annotated[tuple[Label, ...], Field(min_length=2)]
     data: Data = Data()
     teacher: TeacherSpec = TeacherSpec()
+    augmentation: AugmentationSpec = AugmentationSpec()
     synthesis: SynthesisSpec = SynthesisSpec()
     labelling: LabellingSpec = LabellingSpec()
     curation: tuple[Plugin, ...] = (Plugin(name="dedup"), Plugin(name="leakage"), Plugin(name="label-noise"))
@@ -303,7 +323,14 @@ class Spec(Model):
     def wanted_per_label(self) -> int:
         """Accepted rows wanted for each label."""
         has_pool = self.data.pool is not None and self.labelling.label_pool > 0
-        return self.synthesis.per_label or (10 if has_pool else 60)
+        return self.synthesis.per_label or (10 if has_pool or self.data.train is not None else 60)
+
+    @model_validator(mode="after")
+    def _check_augmentation(self) -> "Spec":
+        has_rows = self.data.seeds is not None or self.data.train is not None
+        if not has_rows and self.augmentation.strategies and self.augmentation != AugmentationSpec():
+            raise ValueError("augmentation varies real labelled rows: name them under data.train or data.seeds")
+        return self
 
     @field_validator("name")
     @classmethod

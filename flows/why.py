@@ -14,9 +14,9 @@ from factory.teacher.wire import usage_of
 from flows.builds import Build
 from flows.evidence import Line, Step
 from flows.shelf import Shelf, find_row
-from flows.steps import CEILING
+from flows.steps import SHOWN_ONLY
 
-SHOWN_ONLY = "only to show what real rows would give"
+SHOWS_REAL_ROWS = "only to show what real rows would give"
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ def _learned(step: Step, shelf: Shelf, wanted: str) -> list[Verdict]:
                 weight=line["weight"],
                 position=position + 1,
                 n_rows=len(rows.kept),
-                note=SHOWN_ONLY if step.name == f"fit-{CEILING}" else "",
+                note=SHOWS_REAL_ROWS if step.name in SHOWN_ONLY else "",
             )
         )
     return verdicts

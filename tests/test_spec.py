@@ -83,8 +83,8 @@ seed: true
         "8: teacher.name: 'openia' is not one of embedded, openai, scripted; nearest: 'openai'",
         "9: teacher.budget.tokens: expected a whole number, got 'many'",
         "9: teacher.budget.call: unknown key, not one of calls, tokens, usd; nearest: 'calls'",
-        "10: studnets: unknown key, not one of name, kind, description, labels, data, teacher, synthesis, labelling, "
-        "curation, students, gate, seed; nearest: 'students'",
+        "10: studnets: unknown key, not one of name, kind, description, labels, data, teacher, augmentation, "
+        "synthesis, labelling, curation, students, gate and 1 more; nearest: 'students'",
         "12: students[0].params: expected a mapping (`key: value` lines), got 3",
         "13: students[1].name: is missing",
         "14: labelling.verify: expected true or false, got 'yes'",
