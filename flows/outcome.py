@@ -35,6 +35,8 @@ class Outcome:
     teacher: TeacherUsed | None
     shortfall: dict[str, int] = field(default_factory=dict)
     """Labels with fewer training rows than wanted, and how many they lack."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """Stages some of whose requests the teacher did not answer, and why: `budget` or `unavailable`."""
 
     @property
     def sentence(self) -> str:
@@ -53,6 +55,7 @@ class Outcome:
             "seconds": round(self.seconds, 1),
             "teacher": asdict(self.teacher) if self.teacher else None,
             "shortfall": self.shortfall,
+            "unfinished": self.unfinished,
         }
 
 
@@ -79,6 +82,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         student=products.made.champion,
         n_training_rows=len(rows.kept),
         gate=spec.gate,
+        unfinished=(unfinished := _unfinished(artifacts)),
         lineage=Lineage(
             spec_sha256=hashlib.sha256((task.folder / "spec.yaml").read_bytes()).hexdigest(),
             stages=tuple(stage_run(artifact) for artifact in artifacts),
@@ -106,7 +110,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     for label in rows.kept["label"]:
         counts[label] += 1
     shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
-    return Outcome(evaluation, gate, version, released.folder, seconds=0.0, teacher=None, shortfall=shortfall)
+    return Outcome(evaluation, gate, version, released.folder, 0.0, None, shortfall, unfinished)
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -128,6 +132,10 @@ def print_outcome(outcome: Outcome) -> None:
     if outcome.shortfall:
         lacking = ", ".join(f"{label} {n}" for label, n in outcome.shortfall.items())
         console.print(f"Fewer training rows than wanted after all filters: {lacking}", soft_wrap=True)
+    if outcome.unfinished:
+        stages = ", ".join(f"{stage} ({why})" for stage, why in outcome.unfinished.items())
+        remedy = "raise teacher.budget and " if "budget" in outcome.unfinished.values() else ""
+        console.print(f"Not finished: {stages}: {remedy}run the same command again to go on", soft_wrap=True)
     console.print(f"gate: {'passed' if outcome.gate.passed else 'not passed'}: {'; '.join(outcome.gate.lines)}")
     used = outcome.teacher
     asked = (
@@ -179,6 +187,13 @@ def _rejections(artifact: Artifact[Any]) -> tuple[dict[str, int], list[RejectedE
         for row in rows.rejected.select(range(min(EXAMPLES_PER_STAGE, len(rows.rejected))))
     ]
     return by_reason, examples
+
+
+def _unfinished(artifacts: list[Artifact[Any]]) -> dict[str, str]:
+    """Name the stages that would be run again by the same command, and what stopped them."""
+    partial = (artifact for artifact in artifacts if not artifact.manifest["is_complete"])
+    stopped = {artifact.folder.parent.name: artifact.load().report.get("stopped") for artifact in partial}
+    return {stage: why for stage, why in stopped.items() if why}  # the others only hand on what these lack
 
 
 def _teacher_identity(artifacts: list[Artifact[Any]]) -> str:

@@ -55,6 +55,13 @@ def test_a_slow_student_misses_its_gate_on_the_card() -> None:
     assert "p95\\_ms 2 &lt;= 1 failed" in card(released(Gate(p95_ms=1)))
 
 
+def test_the_card_names_the_stages_that_a_budget_stopped() -> None:
+    params = PARAMS.model_copy(update={"unfinished": {"verify-attributes-1": "budget"}})
+    text = card(package(params, exported=exported(), speed=SPEED, evaluation=evaluation(), report=PAGE))
+    assert "**Not finished**: verify-attributes-1 (budget)" in text
+    assert "Not finished" not in card(released())
+
+
 def test_another_page_of_the_same_results_is_no_new_release() -> None:
     later = type(PAGE)(PAGE.html + "<p>took 9 seconds more</p>", PAGE.identity)
     keys = {key_of(PACKAGE, PARAMS, resources={"report": page}).fingerprint for page in (PAGE, later)}

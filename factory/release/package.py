@@ -8,6 +8,8 @@ lineage.json  parity.json  manifest.json (written by the store)                 
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from factory.evaluation.result import Part
 from factory.evaluation.verdict import Evaluation
 from factory.release.export import Exported
@@ -52,6 +54,8 @@ class PackageParams(Model):
     """Name in the table of students."""
     n_training_rows: int
     gate: Gate = Gate()
+    unfinished: dict[str, str] = Field(default_factory=dict)
+    """Stages some of whose requests the teacher did not answer, and why it did not."""
     lineage: Lineage
     licence: str = "apache-2.0"
     """Of the released folder, as the Hugging Face hub abbreviates it; that of the encoder inside, if there is one."""
@@ -109,7 +113,7 @@ def package(
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 1, PackageParams, package, Release, files=(TEMPLATE,))
+PACKAGE = Stage("release", 2, PackageParams, package, Release, files=(TEMPLATE,))
 
 
 def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
