@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -127,6 +128,15 @@ def _price_list() -> dict[str, tuple[float, float]]:
     return listed
 
 
+def _is_plain_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a port that is no number is found when it is asked for
+    except ValueError:
+        return False
+    return bool(re.fullmatch(r"https?://[^@\s]+", url) and parts.hostname)
+
+
 class TeacherSpec(Model):
     """Which LLM may be asked, how fast, and what may be spent."""
 
@@ -165,7 +175,7 @@ class TeacherSpec(Model):
     @field_validator("base_url")
     @classmethod
     def _check_url(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://[^@\s]+", url):
+        if url is not None and not _is_plain_url(url):
             raise ValueError("expected http://... or https://... without user and password")
         return url
 
