@@ -49,7 +49,7 @@ class Settings:
     cache_type: str = "f16"
     """Of keys and values: `f16` or `q8_0`."""
     wait_policy: str = "passive"
-    """How threads wait for each other, an OMP_WAIT_POLICY: `active` ones spin, which stalls all where cores are shared."""
+    """How threads wait for each other, an OMP_WAIT_POLICY: `active` ones spin, which stalls them on shared cores."""
 
 
 def serve(weights: str, settings: Settings) -> None:
