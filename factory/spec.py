@@ -30,6 +30,8 @@ from factory.spec_errors import problems_of
 from factory.spec_source import Source, read_source
 
 SPEC_FILE = "spec.yaml"
+REVIEWED_FILE = "reviewed.jsonl"
+"""Beside it, where a spec names no other: rows that people labelled in a review."""
 PRICES_FILE = Path(__file__).with_name("prices.yaml")
 
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -103,6 +105,9 @@ class Data(Model):
     """Real texts without labels."""
     train: str | None = None
     """Real labelled rows; when present they give the ceiling the student is compared with."""
+    reviewed: str | None = None
+    """Rows that people labelled because no other labeller could; written by `factory review import` and trained on.
+    Default: `reviewed.jsonl`, where it exists."""
     holdout: str | None = None
     """Gold rows, read only by the final report."""
 
@@ -227,6 +232,23 @@ class SynthesisSpec(Model):
     """Rounds of writing, verifying and counting before a shortfall is accepted and reported."""
 
 
+class Rule(Model):
+    """A label for every text that holds one of some keywords, or that a regular expression matches."""
+
+    label: str
+    keywords: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    """Words or phrases, found whole and in any case."""
+    pattern: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    r"""A regular expression in RE2's syntax, which cannot be made to run for ever: no look-around, no references back.
+    `\b` and `\w` know the letters a to z only, `\p{L}` all; `(?i)` in front ignores case."""
+
+    @model_validator(mode="after")
+    def _check_one_condition(self) -> "Rule":
+        if bool(self.keywords) == (self.pattern is not None):
+            raise ValueError("expected keywords or a pattern, one of them: {label: refund, keywords: [money back]}")
+        return self
+
+
 class LabellingSpec(Model):
     """What the teacher does after writing."""
 
@@ -236,6 +258,16 @@ class LabellingSpec(Model):
     """Train students on the teacher's distributions instead of its labels; see docs/decisions/0005."""
     label_pool: Annotated[int, Field(ge=0)] = 400
     """Rows of the pool that the teacher labels for training; 0 for none."""
+    voters: tuple[Plugin, ...] = ()
+    """Who else has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`,
+    `student`; none: its answers stand."""
+    rules: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
+    """What the voter `rules` goes by; each rule votes for itself."""
+    aggregation: Plugin = Plugin(name="discounted")
+    """How votes become one answer: `majority`, `dawid-skene`, `mace`, or `discounted`, for voters who repeat each
+    other."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Probability that the winning label needs; rows below are left to people (`factory review`)."""
     ask_directly: Annotated[int, Field(ge=0)] = 200
     """Holdout rows on which the teacher itself is measured (a stratified sample); 0 for none."""
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from factory.check import Task
+from factory.evaluation.audit import Audit
+from factory.evaluation.findings import worst_line
 from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
 from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, verdict_sentence, verdict_table
 from factory.events import TeacherUsed
@@ -27,6 +29,7 @@ class Outcome:
     """What a build ends with."""
 
     evaluation: Evaluation
+    audit: Audit
     gate: GateResult
     version: Version
     folder: Path
@@ -49,6 +52,7 @@ class Outcome:
             "event": "Verdict",
             "verdict": self.sentence,
             "evaluation": self.evaluation.model_dump(mode="json"),
+            "audit": self.audit.model_dump(mode="json"),
             "gate": self.gate.model_dump(mode="json"),
             "version": self.version.model_dump(mode="json"),
             "path": str(self.folder),
@@ -73,7 +77,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         The outcome; its times and costs are filled in by the flow.
     """
     spec = task.spec
-    evaluation, speed = products.evaluation.load(), products.speed.load()
+    evaluation, speed, audit = products.evaluation.load(), products.speed.load(), products.audit.load()
     rows = products.rows.load()
     params = PackageParams(
         name=spec.name,
@@ -90,11 +94,12 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
             data_sha256={name: file.identity for name, file in task.files.items()},
         ),
     )
-    page = Page(render_report(evaluation, _build_info(task, artifacts, speed.summary)), _identity(artifacts))
+    page = Page(render_report(evaluation, _build_info(task, artifacts, speed.summary, audit)), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
         "exported": products.made.exported,
         "speed": products.speed,
         "evaluation": products.evaluation,
+        "audit": products.audit,
     }
     released = run(PACKAGE, params, inputs=inputs, resources={"report": page})
     gate = gate_result(spec.gate, speed, evaluation)
@@ -110,7 +115,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     for label in rows.kept["label"]:
         counts[label] += 1
     shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
-    return Outcome(evaluation, gate, version, released.folder, 0.0, None, shortfall, unfinished)
+    return Outcome(evaluation, audit, gate, version, released.folder, 0.0, None, shortfall, unfinished)
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -136,6 +141,7 @@ def print_outcome(outcome: Outcome) -> None:
         stages = ", ".join(f"{stage} ({why})" for stage, why in outcome.unfinished.items())
         remedy = "raise teacher.budget and " if "budget" in outcome.unfinished.values() else ""
         console.print(f"Not finished: {stages}: {remedy}run the same command again to go on", soft_wrap=True)
+    console.print(f"audit of the generated texts: {worst_line(outcome.audit)}", soft_wrap=True, markup=False)
     console.print(f"gate: {'passed' if outcome.gate.passed else 'not passed'}: {'; '.join(outcome.gate.lines)}")
     used = outcome.teacher
     asked = (
@@ -146,7 +152,7 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(f"version {outcome.version.version} ({aliases}): {outcome.folder}", soft_wrap=True)
 
 
-def _build_info(task: Task, artifacts: list[Artifact[Any]], speed: str) -> BuildInfo:
+def _build_info(task: Task, artifacts: list[Artifact[Any]], speed: str, audit: Audit) -> BuildInfo:
     spec = task.spec
     stages, examples = [], []
     for artifact in artifacts:
@@ -168,6 +174,7 @@ def _build_info(task: Task, artifacts: list[Artifact[Any]], speed: str) -> Build
         description=spec.description,
         labels={label.name: label.phrase for label in spec.labels},
         stages=tuple(stages),
+        audit=audit,
         seconds=sum(stage.seconds for stage in stages),
         rejected_examples=tuple(examples),
         facts={"speed and size": speed},

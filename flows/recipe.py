@@ -12,13 +12,15 @@ from typing import Any
 
 from factory.check import Task
 from factory.curation import FILTERS
+from factory.curation.description import DESCRIPTION
 from factory.curation.gather import GATHER, GatherParams
 from factory.curation.label_noise import LABEL_NOISE
 from factory.curation.leakage import LEAKAGE
 from factory.data import READ, ReadParams
 from factory.encoders import load_encoder
 from factory.errors import TeacherError
-from factory.evaluation.baselines import MAJORITY, NEAREST_DESCRIPTION, MajorityParams, NearestDescriptionParams
+from factory.evaluation.audit import Audit
+from factory.evaluation.baselines import MAJORITY, MajorityParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
 from factory.evaluation.verdict import Evaluation, Regime
@@ -33,8 +35,20 @@ from factory.students.training import FittedStudent, resources_for
 from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
-from flows.pool import label_pool
-from flows.steps import CEILING, CHEAP_STUDENT, ENCODER, Runner, cross_predict, fit, label_sample, named, predict
+from flows.audit import audit_rows
+from flows.pool import label_pool, settle
+from flows.steps import (
+    CEILING,
+    ENCODER,
+    NOISE_JUDGE,
+    Runner,
+    ask_descriptions,
+    cross_predict,
+    fit,
+    label_sample,
+    named,
+    predict,
+)
 
 EXPECTED_ACCEPTED_RATIO = 0.8
 """Share of written rows that survive, until the first round has measured it label by label."""
@@ -70,6 +84,7 @@ class Products:
     made: Made
     evaluation: Artifact[Evaluation]
     speed: Artifact[Speed]
+    audit: Artifact[Audit]
 
 
 def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
@@ -85,6 +100,7 @@ def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
     """
     files = {key: read_file(task, key, run) for key in task.files}
     rows = filter_noise(task, write_rows(task, files, teacher, run), run)
+    audit = audit_rows(task, files, rows, run)
     students = {plugin.name: train(task, plugin, rows, run) for plugin in task.spec.students}
     champion = pick(students, run)
     made = Made(students, champion, export(task, students[champion], rows, run))
@@ -92,7 +108,7 @@ def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
     speed = run(
         MEASURE, MeasureParams(), inputs={"exported": made.exported, "rows": rows}, resources={"machine": Machine()}
     )
-    return Products(files, rows, made, evaluation, speed)
+    return Products(files, rows, made, evaluation, speed, audit)
 
 
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
@@ -118,8 +134,11 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
+    if "reviewed" in files:
+        parts["reviewed"] = files["reviewed"]  # rows of the pool, so they too may be too near to the holdout
     if "pool" in files and spec.labelling.label_pool:
-        parts["pool"] = label_pool(task, files["pool"], teacher, run)
+        silver = label_pool(task, files["pool"], teacher, run)
+        parts["pool"] = settle(task, silver, files.get("reviewed"), run)
     per_label = spec.wanted_per_label
     missing = dict.fromkeys(spec.label_names, per_label)
     accepted_ratio = dict.fromkeys(spec.label_names, EXPECTED_ACCEPTED_RATIO)
@@ -136,7 +155,8 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
         rows = curate(task, rows, files, str(round_), run)
         known = run.peek(rows)
-        if known is None and (round_ or spec.labelling.label_pool >= per_label * len(spec.labels)):
+        is_enough = "pool" in parts and spec.labelling.label_pool >= per_label * len(spec.labels)
+        if known is None and (round_ or is_enough):
             break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
         counts = Counter(known.kept["label"] if known else ())
         missing = {label: max(0, per_label - counts[label]) for label in spec.label_names}
@@ -220,8 +240,11 @@ def curate(
         stage = FILTERS[plugin.name]
         if stage is LABEL_NOISE:
             continue
-        inputs = {"rows": rows, **(protected if stage is LEAKAGE else {})}
-        rows = run(named(stage, suffix), stage.params(**plugin.params), inputs=inputs, resources={"encoder": encoder})
+        inputs: dict[str, Artifact[Any]] = {"rows": rows, **(protected if stage is LEAKAGE else {})}
+        if stage is DESCRIPTION:
+            inputs["opinion"] = ask_descriptions(task, rows, suffix, run)
+        resources = {} if stage is DESCRIPTION else {"encoder": encoder}
+        rows = run(named(stage, suffix), stage.params(**plugin.params), inputs=inputs, resources=resources)
     return rows
 
 
@@ -229,7 +252,7 @@ def filter_noise(task: Task, rows: Artifact[Rows], run: Runner) -> Artifact[Rows
     """Drop the rows that a cheap student, trained on the others, finds hard to believe."""
     for plugin in task.spec.curation:
         if FILTERS[plugin.name] is LABEL_NOISE:
-            oof = cross_predict(task, CHEAP_STUDENT, rows, "label-noise", run)
+            oof = cross_predict(task, NOISE_JUDGE, rows, "label-noise", run)
             rows = run(LABEL_NOISE, LABEL_NOISE.params(**plugin.params), inputs={"rows": rows, "oof": oof})
     return rows
 
@@ -298,12 +321,7 @@ def judge(
     contenders: dict[str, Artifact[Any]] = {
         "student": run(ANSWER, AnswerParams(), inputs={"exported": made.exported, "rows": holdout}),
         "majority": run(MAJORITY, MajorityParams(labels=spec.label_names), inputs={"rows": holdout, "train": rows}),
-        "nearest-description": run(
-            NEAREST_DESCRIPTION,
-            NearestDescriptionParams(labels=spec.labels),
-            inputs={"rows": holdout},
-            resources={"encoder": load_encoder(ENCODER)},
-        ),
+        "nearest-description": ask_descriptions(task, holdout, "", run),
     }
     for name, student in made.students.items():
         contenders[name] = predict(student.fitted, holdout, name, run)
@@ -317,6 +335,6 @@ def judge(
 
 def regime(task: Task) -> Regime:
     """Name what real data the rows were made from; `train` and `holdout` are only measured on."""
-    if "seeds" in task.files:
+    if "seeds" in task.files or "reviewed" in task.files:
         return Regime.FS
     return Regime.Z1 if "pool" in task.files else Regime.Z0

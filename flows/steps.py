@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel
 
 from factory.check import Task
+from factory.encoders import load_encoder
+from factory.evaluation.baselines import NEAREST_DESCRIPTION, NearestDescriptionParams
 from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
 from factory.records import Predictions, Rows
@@ -29,7 +31,10 @@ R = TypeVar("R", bound=Result)
 ENCODER = "all-MiniLM-L6-v2"
 """What the filters and the nearest-description baseline compare texts with."""
 CHEAP_STUDENT = Plugin(name="sentence-linear")
-"""Whose opinion is asked where any will do: by the label-noise filter, and by the choice of pool rows."""
+"""Whose opinion is asked where any will do, such as by the choice of pool rows."""
+NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_weight": 30.0})
+"""Whose opinion of a label the label-noise filter takes: held back, so that it does not learn the wrong labels itself
+(docs/benchmarks-curation.md)."""
 CEILING = "ceiling"
 
 
@@ -85,6 +90,13 @@ def label_sample(
 def predict(fitted: Artifact[FittedStudent], rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
     """Let a fitted student answer."""
     return run(named(PREDICT, suffix), PredictParams(), inputs={"student": fitted, "rows": rows})
+
+
+def ask_descriptions(task: Task, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
+    """Answer each row with the label whose description is nearest."""
+    stage = named(NEAREST_DESCRIPTION, suffix) if suffix else NEAREST_DESCRIPTION
+    params = NearestDescriptionParams(labels=task.spec.labels)
+    return run(stage, params, inputs={"rows": rows}, resources={"encoder": load_encoder(ENCODER)})
 
 
 def named(stage: Stage[R], suffix: str | int) -> Stage[R]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from factory.evaluation.audit import Audit
 from factory.evaluation.comparison import EvaluateParams, evaluate
 from factory.evaluation.verdict import Evaluation
 from factory.records import Predictions
@@ -35,6 +36,7 @@ PARAMS = PackageParams(
     lineage=LINEAGE,
     licences=("SNIPS holdout: CC0",),
 )
+AUDIT = Audit(n_rows=0, n_other=24, labels=(), shortcuts=(), length=None, n_length=0, real=None)
 PAGE = Page("<!doctype html><p>report</p>", identity="1")
 
 
@@ -65,7 +67,7 @@ class Variant(Model):
 
 def _release(params: Variant) -> Release:
     page = Page(params.page, "1")
-    return package(PARAMS, exported=exported(), speed=SPEED, evaluation=evaluation(), report=page)
+    return package(PARAMS, exported=exported(), speed=SPEED, evaluation=evaluation(), audit=AUDIT, report=page)
 
 
 RELEASE = Stage("release", 1, Variant, _release, Release)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from factory.curation import FILTERS
 from factory.curation.dedup import DEDUP, DedupParams, deduplicate
+from factory.curation.description import DESCRIPTION, DescriptionParams, reject_distant
 from factory.curation.label_noise import LABEL_NOISE, LabelNoiseParams, reject_noise
 from factory.curation.leakage import LEAKAGE, LeakageParams, remove_leaks
 from factory.curation.texts import encode, fold
@@ -303,6 +304,37 @@ def test_a_label_the_student_does_not_know_is_an_error() -> None:
         reject_noise(LabelNoiseParams(), rows=rows, oof=oof)
 
 
+# Distance from descriptions
+
+
+def near_descriptions(*own: float) -> tuple[Rows, Predictions]:
+    """Rows of `a` and `b` in turn, with what the descriptions give to their own label."""
+    rows = rows_of(*((f"text {number}", "ab"[number % 2]) for number in range(len(own))))
+    probs = np.array([[one, 1 - one] if number % 2 == 0 else [1 - one, one] for number, one in enumerate(own)])
+    return rows, Predictions(("a", "b"), tuple(rows.kept["id"]), probs)
+
+
+def test_rows_far_from_their_own_description_go_and_the_share_is_that_of_all_labels() -> None:
+    rows, opinion = near_descriptions(0.9, 0.2, 0.8, 0.1, 0.7, 0.3)
+    result = reject_distant(DescriptionParams(min_per_label=0), rows=rows, opinion=opinion)
+    assert texts_of(result) == ["text 0", "text 2", "text 4"]
+    assert set(result.rejected["reason"]) == {"far-from-description"}
+    assert list(result.rejected["score"]) == [0.2, 0.1, 0.3]
+
+
+def test_a_label_far_from_its_description_keeps_its_best_rows() -> None:
+    rows, opinion = near_descriptions(0.9, 0.2, 0.8, 0.1, 0.7, 0.3)
+    result = reject_distant(DescriptionParams(min_per_label=2), rows=rows, opinion=opinion)
+    assert texts_of(result) == ["text 0", "text 1", "text 2", "text 5"]
+
+
+def test_rows_that_people_labelled_stay_however_far() -> None:
+    rows, opinion = near_descriptions(0.9, 0.1)
+    gold = rows.kept.map(lambda row: {"origin": "gold"}, load_from_cache_file=False)
+    params = DescriptionParams(rejected_ratio=1, min_per_label=0)
+    assert len(reject_distant(params, rows=all_kept(gold), opinion=opinion).kept) == 2
+
+
 # What all filters promise
 
 
@@ -310,10 +342,12 @@ def run_filter(name: str, rows: Rows) -> Rows:
     """Run a filter by its name as a flow would, with plausible inputs."""
     ids = tuple(dict.fromkeys(rows.kept["id"]))
     first = np.array([0.2 + 0.6 * (zlib.crc32(row_id.encode()) % 100) / 100 for row_id in ids])
+    opinion = Predictions(("a", "b"), ids, np.stack([first, 1 - first], axis=1))
     extra: dict[str, dict[str, Any]] = {
         "dedup": {"encoder": ENCODER},
         "leakage": {"encoder": ENCODER, "holdout": rows_of(("aab", "a"), ("ba!", "b"))},
-        "label-noise": {"oof": Predictions(("a", "b"), ids, np.stack([first, 1 - first], axis=1))},
+        "label-noise": {"oof": opinion},
+        "description": {"opinion": opinion},
     }
     stage = FILTERS[name]
     return stage.run(stage.params(), rows=rows, **extra[name])
@@ -334,7 +368,7 @@ def test_no_filter_loses_or_invents_a_row(name: str, pairs: list[tuple[str, str]
     assert sum(result.report["rejected_by_reason"].values()) == len(result.rejected)
 
 
-@pytest.mark.parametrize("name", ["leakage", "label-noise"])
+@pytest.mark.parametrize("name", ["leakage", "label-noise", "description"])
 @settings(max_examples=30, deadline=None)
 @given(pairs=LABELLED, data=st.data())
 def test_the_order_of_rows_does_not_decide_what_is_kept(name: str, pairs: list[tuple[str, str]], data: Any) -> None:
@@ -365,7 +399,7 @@ def test_deduplicating_twice_rejects_nothing_more(pairs: list[tuple[str, str]]) 
 
 def test_filters_are_found_by_the_name_of_their_stage_and_have_defaults() -> None:
     assert {name: stage.name for name, stage in FILTERS.items()} == {name: name for name in FILTERS}
-    assert set(FILTERS) == {"dedup", "leakage", "label-noise"}
+    assert set(FILTERS) == {"dedup", "leakage", "label-noise", "description"}
     for stage in FILTERS.values():
         stage.params()
 
@@ -397,3 +431,9 @@ def test_golden_leakage() -> None:
 def test_golden_label_noise() -> None:
     rows, oof = noisy(30, wrong=(3, 20), n_labels=3)
     check_golden(LABEL_NOISE, in_words(reject_noise(LabelNoiseParams(), rows=rows, oof=oof)))
+
+
+def test_golden_description() -> None:
+    rows, opinion = near_descriptions(0.9, 0.2, 0.8, 0.1, 0.7, 0.3)
+    params = DescriptionParams(min_per_label=1)
+    check_golden(DESCRIPTION, in_words(reject_distant(params, rows=rows, opinion=opinion)))

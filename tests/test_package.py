@@ -10,12 +10,12 @@ from factory.release.package import PACKAGE, Release, package, stage_run
 from factory.spec import Gate
 from factory.store import Artifact, key_of
 from tests.golden_file import check_golden
-from tests.released import LINEAGE, PAGE, PARAMS, SPEED, evaluation, exported, stored_release
+from tests.released import AUDIT, LINEAGE, PAGE, PARAMS, SPEED, evaluation, exported, stored_release
 
 
 def released(gate: Gate = PARAMS.gate, *, gold: bool = True) -> Release:
     params = PARAMS.model_copy(update={"gate": gate})
-    return package(params, exported=exported(), speed=SPEED, evaluation=evaluation(gold=gold), report=PAGE)
+    return package(params, exported=exported(), speed=SPEED, evaluation=evaluation(gold=gold), audit=AUDIT, report=PAGE)
 
 
 def card(release: Release) -> str:
@@ -57,7 +57,7 @@ def test_a_slow_student_misses_its_gate_on_the_card() -> None:
 
 def test_the_card_names_the_stages_that_a_budget_stopped() -> None:
     params = PARAMS.model_copy(update={"unfinished": {"verify-attributes-1": "budget"}})
-    text = card(package(params, exported=exported(), speed=SPEED, evaluation=evaluation(), report=PAGE))
+    text = card(package(params, exported=exported(), speed=SPEED, evaluation=evaluation(), audit=AUDIT, report=PAGE))
     assert "**Not finished**: verify-attributes-1 (budget)" in text
     assert "Not finished" not in card(released())
 

@@ -7,6 +7,7 @@ To add a filter: write `curation/<name>.py` with a `Stage`, add a line to `FILTE
 from collections.abc import Mapping
 
 from factory.curation.dedup import DEDUP
+from factory.curation.description import DESCRIPTION
 from factory.curation.label_noise import LABEL_NOISE
 from factory.curation.leakage import LEAKAGE
 from factory.records import Rows
@@ -16,5 +17,6 @@ FILTERS: Mapping[str, Stage[Rows]] = {
     "dedup": DEDUP,
     "leakage": LEAKAGE,
     "label-noise": LABEL_NOISE,
+    "description": DESCRIPTION,
 }
 """By the name a spec uses; a spec's `params` are those of the stage, and each of them has a default."""

@@ -64,6 +64,12 @@ def reject_noise(params: LabelNoiseParams, *, rows: Rows, oof: Predictions) -> R
     return split(rows.kept, rejections, by=LABEL_NOISE.name, report=report)
 
 
+def own_probability(rows: Rows, oof: Predictions) -> NDArray[np.float64]:
+    """Return what a student that did not see a row gives to its label, shape (n_rows,): the lower, the more suspect."""
+    given, probs = _align(rows, oof)
+    return probs[np.arange(len(given)), given]
+
+
 def _align(rows: Rows, oof: Predictions) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the label column of each row, shape (n_rows,), and its probabilities, shape (n_rows, n_labels)."""
     at = {row_id: index for index, row_id in enumerate(oof.ids)}

@@ -170,7 +170,7 @@ def estimate(
     """
     value = _value(figure, gold, predicted)
     cells, counts = _resample(np.stack([gold, predicted], axis=1), seed, n_resamples)
-    return _with_interval(value, _resampled(figure, cells[:, 0], cells[:, 1], counts))
+    return with_interval(value, _resampled(figure, cells[:, 0], cells[:, 1], counts))
 
 
 def paired_difference(
@@ -195,7 +195,7 @@ def paired_difference(
     value = _value(figure, gold, ours) - _value(figure, gold, theirs)
     cells, counts = _resample(np.stack([gold, ours, theirs], axis=1), seed, n_resamples)
     ours_again = _resampled(figure, cells[:, 0], cells[:, 1], counts)
-    return _with_interval(value, ours_again - _resampled(figure, cells[:, 0], cells[:, 2], counts))
+    return with_interval(value, ours_again - _resampled(figure, cells[:, 0], cells[:, 2], counts))
 
 
 def mcnemar(gold: Columns, ours: Columns, theirs: Columns) -> float:
@@ -250,7 +250,8 @@ def _resampled(figure: Figure, gold: Columns, predicted: Columns, counts: NDArra
     return np.asarray((f1 * present).sum(axis=1) / present.sum(axis=1))
 
 
-def _with_interval(value: float, resampled: NDArray[np.float64]) -> Estimate:
+def with_interval(value: float, resampled: NDArray[np.float64]) -> Estimate:
+    """Put the 95% percentile interval of the resampled figures around a figure."""
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Estimate(value=value, low=low, high=high)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factory.evaluation.audit import Audit
+from factory.evaluation.findings import findings
 from factory.evaluation.metrics import Estimate
 from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, in_points, verdict_sentence, verdict_table
 
@@ -66,6 +68,7 @@ class BuildInfo:
     """Of this build, start to end."""
     teacher: TeacherUsage | None = None
     rejected_examples: tuple[RejectedExample, ...] = ()
+    audit: Audit | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further measurements of the artifact, such as size and milliseconds an answer, as they shall be shown."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -92,11 +95,17 @@ def render_report(evaluation: Evaluation, build_info: BuildInfo) -> str:
     Returns:
         A complete HTML document: no network, no script, light and dark.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     lowest, ticks = _axis(evaluation)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return environment.get_template(TEMPLATE.name).render(
         evaluation=evaluation,
         build=build_info,
         sentence=verdict_sentence(evaluation),
@@ -108,6 +117,7 @@ def render_report(evaluation: Evaluation, build_info: BuildInfo) -> str:
         most_in_bar=max((bar.n for bar in evaluation.reliability), default=0),
         shows_confusion=len(evaluation.labels) <= MOST_LABELS_IN_CONFUSION,
         rejections=list(_rejections(build_info)),
+        findings=findings(build_info.audit) if build_info.audit else [],
         points=in_points,
     )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from factory.evaluation.audit import Audit
+from factory.evaluation.findings import worst_line
 from factory.evaluation.result import Part
 from factory.evaluation.verdict import Evaluation
 from factory.release.export import Exported
@@ -90,7 +92,7 @@ def stage_run(artifact: Artifact[Result]) -> StageRun:
 
 
 def package(
-    params: PackageParams, *, exported: Exported, speed: Speed, evaluation: Evaluation, report: Page
+    params: PackageParams, *, exported: Exported, speed: Speed, evaluation: Evaluation, audit: Audit, report: Page
 ) -> Release:
     """Put card, report and lineage beside the exported files.
 
@@ -99,6 +101,7 @@ def package(
         exported: Everything needed to predict.
         speed: Measured on the machine that built it.
         evaluation: Figures with their intervals.
+        audit: Of the generated texts.
         report: The page for people.
 
     Returns:
@@ -106,14 +109,14 @@ def package(
     """
     gate = gate_result(params.gate, speed, evaluation)
     added = {
-        CARD: _card(params, exported, speed, evaluation, gate).encode(),
+        CARD: _card(params, exported, speed, evaluation, audit, gate).encode(),
         REPORT: report.html.encode(),
         LINEAGE: (params.lineage.model_dump_json(indent=1) + "\n").encode(),
     }
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 2, PackageParams, package, Release, files=(TEMPLATE,))
+PACKAGE = Stage("release", 3, PackageParams, package, Release, files=(TEMPLATE,))
 
 
 def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
@@ -128,7 +131,9 @@ def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
     )
 
 
-def _card(params: PackageParams, exported: Exported, speed: Speed, evaluation: Evaluation, gate: GateResult) -> str:
+def _card(
+    params: PackageParams, exported: Exported, speed: Speed, evaluation: Evaluation, audit: Audit, gate: GateResult
+) -> str:
     from huggingface_hub import ModelCardData
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -154,6 +159,7 @@ def _card(params: PackageParams, exported: Exported, speed: Speed, evaluation: E
         parity=exported.parity,
         speed=speed,
         evaluation=evaluation,
+        audit=worst_line(audit),
         gate=gate,
     )
 
