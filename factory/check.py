@@ -11,14 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 from factory.data import DataFile, Survey, survey
 from factory.encoders import encoder_problem
 from factory.errors import Problem, SpecError
-from factory.spec import Data, Label, Plugin, Spec, TeacherSpec, parse_spec, spec_source
+from factory.spec import REVIEWED_FILE, Data, Label, Plugin, Rule, Spec, TeacherSpec, parse_spec, spec_source
 from factory.spec_errors import not_among, problems_of, shown, suggestion
-from factory.spec import REVIEWED_FILE, Data, Label, Plugin, Rule, Spec, parse_spec, spec_source
-from factory.spec_errors import not_among, problems_of, suggestion
 from factory.spec_source import KeyPath, Source
 
 T = TypeVar("T")
 
+DATA_FILES = tuple(key for key in Data.model_fields if key != "licence")
+"""Keys of the spec that name files."""
 FEW_HOLDOUT_ROWS = 100
 """Below this a 95% interval of an accuracy is wider than a tenth."""
 
@@ -210,7 +210,7 @@ def _data_files(source: Source) -> tuple[dict[str, DataFile], list[Problem]]:
     """Find the data files that the spec names, inside the task folder and nowhere else."""
     files: dict[str, DataFile] = {}
     problems: list[Problem] = []
-    for key in Data.model_fields:
+    for key in DATA_FILES:
         name = _value_at(source, ("data", key))
         if key == "reviewed" and ("data", key) not in source.lines and (source.file.parent / REVIEWED_FILE).exists():
             name = REVIEWED_FILE

@@ -110,6 +110,8 @@ class Data(Model):
     Default: `reviewed.jsonl`, where it exists."""
     holdout: str | None = None
     """Gold rows, read only by the final report."""
+    licence: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Under which terms these files came, in words; the card of a release repeats it."""
 
 
 class Budget(Model):

@@ -13,10 +13,12 @@ from factory.evaluation.findings import worst_line
 from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
 from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, verdict_sentence, verdict_table
 from factory.events import TeacherUsed
+from factory.release.code import Code, this_code
 from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
 from factory.release.registry import Registry, Version
 from factory.store import Artifact
+from flows.licences import header_licence, licences_of
 from flows.recipe import Products
 from flows.steps import Runner
 
@@ -79,20 +81,23 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     spec = task.spec
     evaluation, speed, audit = products.evaluation.load(), products.speed.load(), products.audit.load()
     rows = products.rows.load()
+    champion, teacher, code = products.made.champion, _teacher_identity(artifacts), this_code()
     params = PackageParams(
         name=spec.name,
         description=spec.description,
         labels=spec.labels,
-        student=products.made.champion,
+        student=champion,
         n_training_rows=len(rows.kept),
         gate=spec.gate,
         unfinished=(unfinished := _unfinished(artifacts)),
         lineage=Lineage(
             spec_sha256=hashlib.sha256((task.folder / "spec.yaml").read_bytes()).hexdigest(),
             stages=tuple(stage_run(artifact) for artifact in artifacts),
-            teacher=_teacher_identity(artifacts),
+            teacher=teacher,
             data_sha256={name: file.identity for name, file in task.files.items()},
         ),
+        licence=header_licence(task, champion, teacher),
+        licences=licences_of(task, champion, teacher),
     )
     page = Page(render_report(evaluation, _build_info(task, artifacts, speed.summary, audit)), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
@@ -101,14 +106,14 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         "evaluation": products.evaluation,
         "audit": products.audit,
     }
-    released = run(PACKAGE, params, inputs=inputs, resources={"report": page})
+    released = run(PACKAGE, params, inputs=inputs, resources={"report": page, "code": code})
     gate = gate_result(spec.gate, speed, evaluation)
     student = evaluation.student
     version = Registry(outputs).register(
         spec.name,
         released.folder,
         metrics={"accuracy": student.accuracy.value, "macro_f1": student.macro_f1.value, "p95_ms": speed.p95_ms},
-        tags={"student": products.made.champion, "regime": evaluation.regime, "gold": str(evaluation.gold).lower()},
+        tags=_tags(champion, evaluation, code),
         passed_gate=gate.passed,
     )
     counts = dict.fromkeys(spec.label_names, 0)
@@ -116,6 +121,12 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         counts[label] += 1
     shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
     return Outcome(evaluation, audit, gate, version, released.folder, 0.0, None, shortfall, unfinished)
+
+
+def _tags(student: str, evaluation: Evaluation, code: Code) -> dict[str, str]:
+    known = {"student": student, "regime": evaluation.regime.value, "gold": str(evaluation.gold).lower()}
+    commit = {"git_commit": code.commit, "git_dirty": str(code.is_dirty).lower()} if code.commit else {}
+    return {**known, "factory": code.version, **commit}
 
 
 def print_outcome(outcome: Outcome) -> None:
