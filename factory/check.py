@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from factory.data import DataFile, Survey, survey
+from factory.encoders import encoder_problem
 from factory.errors import Problem, SpecError
-from factory.spec import REVIEWED_FILE, Data, Label, Plugin, Rule, Spec, parse_spec, spec_source
-from factory.spec_errors import not_among, problems_of, suggestion
+from factory.spec import REVIEWED_FILE, Data, Label, Plugin, Rule, Spec, TeacherSpec, parse_spec, spec_source
+from factory.spec_errors import not_among, problems_of, shown, suggestion
 from factory.spec_source import KeyPath, Source
 
 T = TypeVar("T")
 
+DATA_FILES = tuple(key for key in Data.model_fields if key != "licence")
+"""Keys of the spec that name files."""
 FEW_HOLDOUT_ROWS = 100
 """Below this a 95% interval of an accuracy is wider than a tenth."""
 
@@ -52,6 +55,7 @@ def check_task(folder: Path) -> Task:
     names = None if labels is None else tuple(label.name for label in labels)
     problems += _rule_problems(source, names)
     problems.sort(key=lambda problem: problem.line or 0)
+    problems += check_teacher(source)
     files, misplaced = _data_files(source)
     problems += misplaced
     warnings: list[str] = []
@@ -95,7 +99,43 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
             TypeAdapter(params).validate_json(json.dumps(plugin.params), strict=True)
         except ValidationError as error:
             problems += problems_of(error, params, source, at=(*path, "params"))
+            continue
+        wrong = encoder_problem(plugin.params["encoder"]) if "encoder" in plugin.params else ""
+        if wrong:
+            problems.append(source.problem((*path, "params", "encoder"), wrong))
     return problems
+
+
+def check_teacher(source: Source) -> list[Problem]:
+    """Look at the file that the teacher's model is, where it is one; what a server has is for the server to say.
+
+    Args:
+        source: The spec.
+
+    Returns:
+        What is wrong with the name, the file, or the lines of a script.
+    """
+    from factory.teacher.scripted import read_script
+    from factory.teacher.weights import gguf_problem
+
+    where = ("teacher", "model")
+    teacher = _read_section(source, ("teacher",), TeacherSpec)
+    folder = source.file.parent
+    if teacher is not None and teacher.name == "embedded" and teacher.model is not None:
+        wrong = gguf_problem(folder / teacher.model)
+        return [source.problem(where, f"{shown(teacher.model)} {wrong}")] if wrong else []
+    if teacher is None or teacher.name != "scripted":
+        return []
+    if not teacher.model:
+        return [source.problem(where, "the scripted teacher needs a file with replies, such as replies.jsonl")]
+    found = _locate(folder, teacher.model)
+    if isinstance(found, str):
+        return [source.problem(where, found)]
+    try:
+        read_script(found)
+    except SpecError as error:
+        return list(error.problems)
+    return []
 
 
 def _tables() -> dict[KeyPath, Mapping[str, Any]]:
@@ -172,7 +212,7 @@ def _data_files(source: Source) -> tuple[dict[str, DataFile], list[Problem]]:
     """Find the data files that the spec names, inside the task folder and nowhere else."""
     files: dict[str, DataFile] = {}
     problems: list[Problem] = []
-    for key in Data.model_fields:
+    for key in DATA_FILES:
         name = _value_at(source, ("data", key))
         if key == "reviewed" and ("data", key) not in source.lines and (source.file.parent / REVIEWED_FILE).exists():
             name = REVIEWED_FILE

@@ -123,7 +123,9 @@ def plan(folder: TaskFolder, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = Fal
     """
     from factory.check import check_task
     from flows.plan import make_plan, print_plan
+    from flows.room import check_folder
 
+    check_folder(out)
     planned = make_plan(check_task(folder), out)
     if json_:
         _print_json(planned.as_json())
@@ -151,9 +153,10 @@ def build(
     with watching(as_json_lines=json_, quiet=quiet):
         from flows.server import prefect_server
 
-        with prefect_server(out):
+        with prefect_server(out) as wait_for_server:
             from flows.build import build as build_flow  # takes as long as the server needs to start
 
+            wait_for_server()
             outcome = build_flow(folder, out)
     if json_:
         _print_json(outcome.as_json(), indent=None)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -111,6 +112,8 @@ class Data(Model):
     """Real labelled rows that are not trained on: they give the ceiling the student is compared with."""
     holdout: str | None = None
     """Gold rows, read only by the final report."""
+    licence: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Under which terms these files came, in words; the card of a release repeats it."""
 
 
 class Budget(Model):
@@ -132,6 +135,15 @@ class Prices(Model):
 def _price_list() -> dict[str, tuple[float, float]]:
     listed: dict[str, tuple[float, float]] = yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8"))
     return listed
+
+
+def _is_plain_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a port that is no number is found when it is asked for
+    except ValueError:
+        return False
+    return bool(re.fullmatch(r"https?://[^@\s]+", url) and parts.hostname)
 
 
 class TeacherSpec(Model):
@@ -172,7 +184,7 @@ class TeacherSpec(Model):
     @field_validator("base_url")
     @classmethod
     def _check_url(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://[^@\s]+", url):
+        if url is not None and not _is_plain_url(url):
             raise ValueError("expected http://... or https://... without user and password")
         return url
 

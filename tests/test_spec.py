@@ -215,6 +215,16 @@ def test_a_key_put_where_its_variable_belongs_is_not_repeated(folder: Path) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://", "http://:80/v1", "http://host:port/v1", "ftp://host", "host/v1"]
+)
+def test_an_address_that_is_none_is_refused(folder: Path, url: str) -> None:
+    content = FOUR_KEYS + f"teacher: {{base_url: '{url}'}}\n"
+    assert problems(folder, content) == [
+        "5: teacher.base_url: expected http://... or https://... without user and password"
+    ]
+
+
 def test_a_teacher_that_lacks_its_model_is_refused(folder: Path) -> None:
     content = FOUR_KEYS + "teacher: {name: openai}\n"
     assert problems(folder, content) == ["5: teacher: the openai teacher needs a model name"]

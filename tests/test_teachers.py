@@ -310,6 +310,15 @@ def test_a_missing_key_is_named_before_any_call(monkeypatch: pytest.MonkeyPatch)
         ask(teacher, [question()])
 
 
+@pytest.mark.parametrize("key", ["sk-secret\nsecret", "sk-\x7fsecret", "sk-sécret"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", f" {key}\n")
+    teacher = OpenAITeacher(TeacherSpec(name="openai", model="m", api_key_env="MY_KEY"))
+    with pytest.raises(TeacherRefused, match="the key in MY_KEY has a line break") as caught:
+        ask(teacher, [question()])
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+
+
 def test_the_endpoint_comes_from_the_spec_or_else_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://here:1/v1")
     assert OpenAITeacher(TeacherSpec(name="openai", model="m")).identity == "openai:http://here:1/v1:m"

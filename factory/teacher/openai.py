@@ -74,6 +74,11 @@ class _OpenAIEndpoint:
                 f"{public_url(self._base_url)}: needs an API key, and {self._key_env} is not set",
                 hint=f"set {self._key_env}, or use the embedded teacher, which needs no account",
             )
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise TeacherRefused(
+                f"the key in {self._key_env} has a line break or another character that no HTTP header can hold",
+                hint=f"set {self._key_env} to the key alone, as one line",
+            )
         return ChatConnection(
             Address(
                 base_url=self._base_url,
