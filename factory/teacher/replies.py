@@ -26,6 +26,7 @@ from typing import Any
 
 from factory.errors import ArtifactCorrupt, ArtifactError
 from factory.events import Warned, emit
+from factory.teacher.journal import Journal
 from factory.teacher.ledger import Ledger
 
 _LINE = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{8}) (\{.*\})\n", re.DOTALL)
@@ -72,6 +73,8 @@ class Replies:
         self.path = path
         self.ledger = Ledger(path.with_name("failures.jsonl"))
         """Requests that ended without a usable answer."""
+        self.journal = Journal(path.with_name("spending.log"))
+        """Attempts that may have been paid for though no reply of them is stored."""
         self.n_damaged = 0
         """Lines that could not be read, in the part of the file read so far."""
         self._fd: int | None = None
@@ -179,9 +182,11 @@ class Replies:
             return len(self._lines)
 
     def close(self) -> None:
-        """Close the file; safe to call twice, and the next use opens it again."""
+        """Close the files; safe to call twice, and the next use opens them again."""
         with self._lock:
             self._forget()
+        self.ledger.close()
+        self.journal.close()
 
     @contextmanager
     def _using(self, *, exclusively: bool = False) -> Iterator[int]:
