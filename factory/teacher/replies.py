@@ -2,7 +2,7 @@
 
 A line an exchange, appended before anybody parses the reply:
 
-    <key, 64 hex digits> <CRC-32 of the rest, 8 hex digits> {"endpoint": ..., "payload": ..., "sample": ..., ...}
+    <key, 64 hex digits> <CRC-32 of the rest and the key, 8 hex digits> {"endpoint": ..., "payload": ..., ...}
 
 The key is a hash of the endpoint's identity, the exact body that went over the wire and the sample index; errors are
 never stored. Builds may share the file: each appends whole lines under a lock and reads what others appended. Damage
@@ -20,7 +20,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from factory.teacher.ledger import Ledger
 
 _LINE = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{8}) (\{.*\})\n", re.DOTALL)
 _HEAD = re.compile(rb"[0-9a-f]*")
+_TRACE = re.compile(rb'[0-9a-f]{8} \{"endpoint":')
+"""What a damaged store still has somewhere."""
 _BLOCK = 1 << 20
 
 
@@ -100,11 +102,17 @@ class Replies:
             if where is None:
                 self._read_on(fd)
                 where = self._lines.get(bytes.fromhex(key))
-            found = None if where is None else _parse(os.pread(fd, where[1], where[0]))
-            if where is not None and found is None:  # damaged since it was first read
-                self._say_damaged(1)
-                del self._lines[bytes.fromhex(key)]
+            found = self._at(fd, key, where)
+            if where is not None and found is None:  # damaged, or put elsewhere, since it was first read
+                self._lines, self._n_read, self.n_damaged = {}, 0, 0
+                self._read_on(fd)
+                found = self._at(fd, key, self._lines.get(bytes.fromhex(key)))
             return found
+
+    def _at(self, fd: int, key: str, where: tuple[int, int] | None) -> Exchange | None:
+        """Read the exchange at a place, if it is whole and the one that is looked for."""
+        line = None if where is None else _LINE.fullmatch(os.pread(fd, where[1], where[0]))
+        return _parse(line) if line is not None and line[1].decode() == key else None
 
     def put(self, key: str, exchange: Exchange) -> None:
         """Append an exchange; when another process was faster, its reply stays.
@@ -216,20 +224,35 @@ class Replies:
         """Return the file that is at `path` now: another process may have put a pruned one there."""
         if self._fd is not None and not self._is_current(self._fd):
             self._forget()
-        if self._fd is None:
+        while self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self._read_on(self._fd)
-            self._require_store(self._fd)
+            if not self._lines and not _HEAD.fullmatch(os.pread(self._fd, 16, 0)):  # not even a torn first line
+                self._set_aside(self._fd)
         return self._fd
 
-    def _require_store(self, fd: int) -> None:
-        """Refuse a file that is something else: nothing may be appended to it."""
-        if self._lines or _HEAD.fullmatch(os.pread(fd, 16, 0)):  # also a first line that was cut off
+    def _set_aside(self, fd: int) -> None:
+        """Move a store without a whole line away; refuse a file that is something else, and leave it alone."""
+        content = os.pread(fd, _BLOCK, 0)
+        if _TRACE.search(content) is None and content.strip(b"\0\n"):
+            self._forget()
+            hint = "move it away, or give another --out"
+            raise ArtifactCorrupt(f"{self.path}: not a reply store, or damaged from end to end", hint=hint)
+        fcntl.flock(fd, fcntl.LOCK_EX)  # freed when the file is closed
+        self._read_on(fd)
+        if not self._is_current(fd):  # another process moved it meanwhile
+            self._forget()
             return
+        if self._lines:  # or mended it
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            return
+        n = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{n}")).exists():
+            n += 1
+        self.path.rename(aside)
         self._forget()
-        hint = "move it away, or give another --out"
-        raise ArtifactCorrupt(f"{self.path}: not a reply store, or damaged from end to end", hint=hint)
+        emit(Warned("teacher", f"{self.path}: damaged from end to end, moved to {aside.name}; replies are asked anew"))
 
     def _is_current(self, fd: int) -> bool:
         try:
@@ -301,14 +324,37 @@ def _line(key: str, exchange: Exchange) -> bytes:
         "seconds": round(exchange.seconds, 3),
         "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return b"%s %08x %s\n" % (key.encode(), zlib.crc32(text), text)
+    try:
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half an emoji
+        text = json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()
+    return b"%s %08x %s\n" % (key.encode(), _checksum(key.encode(), text), text)
+
+
+def _checksum(key: bytes, text: bytes) -> int:
+    return zlib.crc32(key, zlib.crc32(text))
 
 
 def _is_whole(line: re.Match[bytes]) -> bool:
-    return zlib.crc32(line[3]) == int(line[2], 16)
+    noted = int(line[2], 16)
+    if noted == _checksum(line[1], line[3]):
+        return True
+    if noted != zlib.crc32(line[3]):
+        return False
+    # Until November 2026 the checksum did not cover the key: it follows from the rest.
+    exchange = _parse(line)
+    try:
+        return exchange is not None and exchange.key.encode() == line[1]
+    except ValueError:
+        return False
 
 
-def _parse(line: bytes) -> Exchange | None:
-    found = _LINE.fullmatch(line)
-    return Exchange(**json.loads(found[3])) if found is not None and _is_whole(found) else None
+_FIELDS = frozenset(field.name for field in fields(Exchange))
+
+
+def _parse(line: re.Match[bytes]) -> Exchange | None:
+    """Read what a line holds; a newer version may know more of it."""
+    try:
+        return Exchange(**{name: value for name, value in json.loads(line[3]).items() if name in _FIELDS})
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
