@@ -234,7 +234,9 @@ class _BatchConnection:
                 found.setdefault(key, self._failure(response.status_code, excerpt(line.error or body)))
 
     def _failure(self, status: int, text: str) -> Exception:
-        failure = self._service.chat.failure(status, text, {}) if status >= 400 else Retryable(text, may_be_paid=True)
+        # Status 200 with something strange was paid for; without a status, it was not the turn of the request.
+        more = Retryable(text, may_be_paid=status == 200)
+        failure = self._service.chat.failure(status, text, {}) if status >= 400 else more
         if isinstance(failure, Retryable):
             return _unavailable(str(failure), may_be_paid=failure.may_be_paid)
         return failure.error if isinstance(failure, Doubtful) else failure

@@ -1,11 +1,11 @@
 """The hard budget: what a build may ask of the teacher, counted as if nothing were cached.
 
-Before each attempt an upper bound of its cost is reserved, after it the real cost replaces the bound. An attempt is made
-only if everything spent, everything reserved and its own bound together stay within the budget, so no number of calls in
-flight can exceed it. Replies from the cache are counted like any other: a build that is resumed stops where it would
-have stopped. An attempt that the server refused (busy, down, HTTP 4xx and 5xx) is not counted, but for a request that is
-declined for good, which costs a call and no token. An attempt that may have been served though no answer arrived (timed
-out, cut off, answered with garbage, hedged) costs its bound, in later runs too (`journal`).
+Before each attempt an upper bound of its cost is reserved, after it the real cost replaces the bound. An attempt is
+made only if everything spent, everything reserved and its own bound together stay within the budget, so no number of
+calls in flight can exceed it. Replies from the cache are counted like any other: a build that is resumed stops where it
+would have stopped. An attempt that the server refused (busy, down) is not counted, but for a request that is declined
+for good, which costs a call and no token. An attempt that may have been served though no answer arrived (timed out, cut
+off, answered with garbage, hedged) costs its bound, in later runs too (`journal`).
 """
 
 import json

@@ -26,7 +26,7 @@ class Work:
     call: Call
     started: float = field(default_factory=time.monotonic)
     attempts: int = 0
-    cost: Usage = Usage()
+    cost: Usage = field(default_factory=Usage)
     """What was charged for it."""
     n_reserved: int = 0
     """Attempts whose bound is set aside in the budget."""

@@ -19,8 +19,8 @@ from factory.teacher.wire import Usage
 class Lost:
     """What attempts at one request may have cost without bringing an answer."""
 
-    calls: int = 0
-    usage: Usage = Usage()
+    calls: int
+    usage: Usage
 
 
 class Journal:

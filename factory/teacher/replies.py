@@ -11,58 +11,26 @@ anywhere, a torn last line included, loses the lines it touches and no other (do
 
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import re
 import threading
-import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from factory.errors import ArtifactCorrupt, ArtifactError
 from factory.events import Warned, emit
+from factory.teacher.exchange import LINE, Exchange, is_whole, key_of, line_of, parse
 from factory.teacher.journal import Journal
 from factory.teacher.ledger import Ledger
 
-_LINE = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{8}) (\{.*\})\n", re.DOTALL)
+__all__ = ["Exchange", "Replies", "key_of"]
+
 _HEAD = re.compile(rb"[0-9a-f]*")
 _TRACE = re.compile(rb'[0-9a-f]{8} \{"endpoint":')
 """What a damaged store still has somewhere."""
 _BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What was asked and what came back."""
-
-    endpoint: str
-    """Identity of the endpoint."""
-    payload: Mapping[str, Any]
-    """The body that went over the wire."""
-    sample: int
-    reply: Mapping[str, Any]
-    """The chat completion as it came."""
-    seconds: float
-    """How long the teacher took."""
-    written_at: str = ""
-    """Time of storing, UTC, ISO 8601; empty until then."""
-
-    @property
-    def key(self) -> str:
-        """Where it is stored."""
-        return key_of(self.endpoint, self.payload, self.sample)
-
-
-def key_of(identity: str, payload: Mapping[str, Any], sample: int) -> str:
-    """Return the key of a reply. Key order counts: a grammar writes properties in the order of the schema."""
-    parts = {"endpoint": identity, "payload": payload, "sample": sample}
-    text = json.dumps(parts, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Replies:
@@ -111,8 +79,8 @@ class Replies:
 
     def _at(self, fd: int, key: str, where: tuple[int, int] | None) -> Exchange | None:
         """Read the exchange at a place, if it is whole and the one that is looked for."""
-        line = None if where is None else _LINE.fullmatch(os.pread(fd, where[1], where[0]))
-        return _parse(line) if line is not None and line[1].decode() == key else None
+        line = None if where is None else LINE.fullmatch(os.pread(fd, where[1], where[0]))
+        return parse(line) if line is not None and line[1].decode() == key else None
 
     def put(self, key: str, exchange: Exchange) -> None:
         """Append an exchange; when another process was faster, its reply stays.
@@ -127,7 +95,7 @@ class Replies:
         with self._using(exclusively=True) as fd:
             self._read_on(fd)
             if bytes.fromhex(key) not in self._lines:
-                self._append(fd, _line(key, exchange))
+                self._append(fd, line_of(key, exchange))
 
     def exchanges(self) -> Iterator[Exchange]:
         """Read everything that is stored, in the order it was stored."""
@@ -275,8 +243,8 @@ class Replies:
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 length = len(line) + 1
-                found = _LINE.fullmatch(line + b"\n")
-                if found is not None and _is_whole(found):
+                found = LINE.fullmatch(line + b"\n")
+                if found is not None and is_whole(found):
                     self._lines.setdefault(bytes.fromhex(found[1].decode()), (self._n_read, length))
                 elif line:
                     n_damaged += 1
@@ -312,49 +280,3 @@ class Replies:
             return ArtifactError(f"{self.path}: the disk is full", hint=hint)
         hint = "check that the disk has space and that the file and its folder may be written"
         return ArtifactError(f"{self.path}: cannot use the reply store: {error}", hint=hint)
-
-
-def _line(key: str, exchange: Exchange) -> bytes:
-    # Not `asdict`, which copies every log-probability.
-    content = {
-        "endpoint": exchange.endpoint,
-        "payload": exchange.payload,
-        "sample": exchange.sample,
-        "reply": exchange.reply,
-        "seconds": round(exchange.seconds, 3),
-        "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    try:
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half an emoji
-        text = json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()
-    return b"%s %08x %s\n" % (key.encode(), _checksum(key.encode(), text), text)
-
-
-def _checksum(key: bytes, text: bytes) -> int:
-    return zlib.crc32(key, zlib.crc32(text))
-
-
-def _is_whole(line: re.Match[bytes]) -> bool:
-    noted = int(line[2], 16)
-    if noted == _checksum(line[1], line[3]):
-        return True
-    if noted != zlib.crc32(line[3]):
-        return False
-    # Until November 2026 the checksum did not cover the key: it follows from the rest.
-    exchange = _parse(line)
-    try:
-        return exchange is not None and exchange.key.encode() == line[1]
-    except ValueError:
-        return False
-
-
-_FIELDS = frozenset(field.name for field in fields(Exchange))
-
-
-def _parse(line: re.Match[bytes]) -> Exchange | None:
-    """Read what a line holds; a newer version may know more of it."""
-    try:
-        return Exchange(**{name: value for name, value in json.loads(line[3]).items() if name in _FIELDS})
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None

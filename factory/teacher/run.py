@@ -1,8 +1,9 @@
 """One list of requests through the engine: fed in order as slots become free, each answered, or failed on its own.
 
-A call that fails hurts only its own row. The run stops only when the endpoint refuses the key, the account or the model,
-or when nothing it is asked is answered any more. An endpoint that has not answered anything yet, or that is in doubt
-since several requests in a row were given up, is asked one request at a time (two, while the first is tried again).
+A call that fails hurts only its own row. The run stops only when the endpoint refuses the key, the account or the
+model, or when nothing it is asked is answered any more. An endpoint that has not answered anything yet, or that is in
+doubt since several requests in a row were given up, is asked one request at a time (two, while the first is tried
+again).
 """
 
 import asyncio
@@ -239,7 +240,7 @@ class Run:
             self._n_declined += 1
             if self._n_declined >= DOWN_AFTER:
                 raise TeacherRefused(
-                    f"{engine.endpoint.identity}: refused the first {self._n_declined} requests; the last: {abstain.raw}",
+                    f"{engine.endpoint.identity}: refused the first {DOWN_AFTER} requests; the last: {abstain.raw}",
                     hint="its words say what to change: the key, the model, or what every request has in common",
                 )
         return abstain
