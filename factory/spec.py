@@ -5,6 +5,7 @@ files by `factory.check`; both report through `SpecError` with the line of the Y
 """
 
 import json
+import os
 import re
 from enum import StrEnum
 from functools import cache
@@ -131,10 +132,19 @@ class Prices(Model):
     output_usd_per_million: Annotated[float, Field(ge=0)]
 
 
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+class _PriceList(Model):
+    """What is in `prices.yaml`."""
+
+    batch_ratio: Annotated[float, Field(gt=0, le=1)]
+    models: dict[str, tuple[float, float]]
+
+
 @cache
-def _price_list() -> dict[str, tuple[float, float]]:
-    listed: dict[str, tuple[float, float]] = yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8"))
-    return listed
+def _price_list() -> _PriceList:
+    return _PriceList.model_validate(yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8")))
 
 
 def _is_plain_url(url: str) -> bool:
@@ -160,8 +170,8 @@ class TeacherSpec(Model):
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Requests in flight at once; default: 4 for the embedded teacher, 8 for others."""
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """How long one attempt may take."""
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """How long one attempt may take; default: 900 for the embedded teacher, 120 for others."""
     deadline_s: Annotated[float, Field(gt=0)] | None = None
     """How long one request may take with all its attempts; then its row is left out and asked for again next time."""
     hedge_after_s: Annotated[float, Field(gt=0)] | None = None
@@ -171,7 +181,8 @@ class TeacherSpec(Model):
     """Tokens of the prompt and the most that may be written, evenly spread, as servers count them."""
     budget: Budget = Budget()
     prices: Prices | None = None
-    """Default: the list of known prices (factory/prices.yaml) for models of OpenAI itself."""
+    """What is really paid, in mode `batch` too; default: the list of known prices (factory/prices.yaml) for models of
+    OpenAI itself."""
 
     # Neither message repeats the value: it may hold a secret.
     @field_validator("api_key_env")
@@ -199,10 +210,22 @@ class TeacherSpec(Model):
         """Prices of the spec, else those of the list; None where neither knows."""
         if self.prices is not None or self.name != "openai" or self.model is None:
             return self.prices
-        if self.base_url is not None and not self.base_url.startswith("https://api.openai.com/"):
+        if not self.is_openai:
             return None  # another server may serve a model of the same name at any price
-        known = _price_list().get(re.sub(r"-\d{4}-\d\d-\d\d$", "", self.model))
-        return known and Prices(input_usd_per_million=known[0], output_usd_per_million=known[1])
+        known = _price_list().models.get(re.sub(r"-\d{4}-\d\d-\d\d$", "", self.model))
+        ratio = _price_list().batch_ratio if self.mode == "batch" else 1.0
+        return known and Prices(input_usd_per_million=known[0] * ratio, output_usd_per_million=known[1] * ratio)
+
+    @property
+    def url(self) -> str:
+        """Address of an OpenAI-compatible server, from the spec or the environment."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether that is OpenAI itself."""
+        parts = urlsplit(self.url)
+        return (parts.scheme, parts.hostname) == ("https", "api.openai.com")
 
     @model_validator(mode="after")
     def _check_money(self) -> "TeacherSpec":
@@ -215,6 +238,8 @@ class TeacherSpec(Model):
             raise ValueError("the openai teacher needs a model name")
         if self.name != "openai" and self.mode == "batch":
             raise ValueError(f"mode batch is for the openai teacher; the {self.name} teacher answers live")
+        if self.name == "embedded" and self.hedge_after_s is not None:
+            raise ValueError("hedge_after_s: the embedded teacher has nobody to ask a second time but itself")
         return self
 
 
