@@ -35,6 +35,7 @@ REVIEWED_FILE = "reviewed.jsonl"
 """Beside it, where a spec names no other: rows that people labelled in a review."""
 PRICES_FILE = Path(__file__).with_name("prices.yaml")
 
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Task names become folder names, registry names and URLs."""
 
@@ -258,7 +259,8 @@ class SynthesisSpec(Model):
     """Accepted rows wanted for each label, real and varied ones included; null: 60, or 10 where the teacher labels a
     pool or there are train rows, since real texts teach more than written ones do."""
     max_rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    """Rounds of writing, verifying and counting before a shortfall is accepted and reported."""
+    """Rounds of writing, verifying and counting before a shortfall is accepted and reported. Rows that the last filter,
+    `label-noise`, rejects are not written again: it judges a finished set."""
 
 
 class Rule(Model):
@@ -300,20 +302,24 @@ class LabellingSpec(Model):
 
     verify: bool = True
     """Label each generated text again, keep the distribution as soft label, reject what disagrees."""
+    min_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Calibrated probability that the teacher's second label needs, where its server gives log-probabilities."""
+    on_disagreement: Literal["reject", "relabel"] = "reject"
+    """What becomes of a text whose second label is not the one it was written for."""
     soft_labels: bool = False
     """Train students on the teacher's distributions instead of its labels; see docs/decisions/0005."""
     label_pool: Annotated[int, Field(ge=0)] = 400
     """Rows of the pool that the teacher labels for training; 0 for none."""
-    voters: tuple[Plugin, ...] = ()
-    """Who else has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`,
-    `student`; none: its answers stand."""
+    voters: tuple[Plugin, ...] = (Plugin(name="teacher"), Plugin(name="nearest-description"))
+    """Who has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`, `student`;
+    none: its answers stand, without calibration."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
     """What the voter `rules` goes by; each rule votes for itself."""
-    aggregation: Plugin = Plugin(name="discounted")
-    """How votes become one answer: `majority`, `dawid-skene`, `mace`, or `discounted`, for voters who repeat each
-    other."""
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Probability that the winning label needs; rows below are left to people (`factory review`)."""
+    aggregation: Plugin = Plugin(name="pooled")
+    """How votes become one answer: `pooled` multiplies distributions; `majority`, `dawid-skene`, `mace`, and
+    `discounted`, for voters who repeat each other, count labels."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that the winning label must exceed; other rows are left to people (`factory review`)."""
     ask_directly: Annotated[int, Field(ge=0)] = 200
     """Holdout rows on which the teacher itself is measured (a stratified sample); 0 for none."""
 
@@ -348,6 +354,9 @@ class Spec(Model):
         Plugin(name="static-embedding"),
         Plugin(name="tfidf-linear"),
     )
+    encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
+    """What filters, the voter `nearest-description` and its baseline compare texts with: a name, a hub id or a folder.
+    Students have an encoder of their own, which is released with them."""
     gate: Gate = Gate()
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
