@@ -88,7 +88,7 @@ def make_task(
         "data": {"holdout": "holdout.jsonl"},
     }
     synthesis: dict[str, Any] = {"max_rounds": 2}
-    if source.name in PER_LABEL:
+    if source.name in PER_LABEL and regime == "z0":
         synthesis["per_label"] = PER_LABEL[source.name]
     if source.name in STRATEGY_PARAMS:
         synthesis["strategies"] = [{"name": "attributes", "params": STRATEGY_PARAMS[source.name]}]
