@@ -286,3 +286,10 @@ def test_shipped_tasks_have_nothing_wrong(path: Path) -> None:
     task = check_task(path.parent)
     assert "holdout" in task.files
     assert (path.parent / "README.md").is_file()
+
+
+def test_the_noise_filter_is_the_last_and_an_encoder_must_exist(folder: Path) -> None:
+    write(folder, "curation: [label-noise, dedup]\nencoder: nosuch\n")
+    found = problems(folder)
+    assert any("5: curation[0]" in one and "put it last" in one for one in found), found
+    assert any("6: encoder" in one and "nosuch" in one for one in found), found
