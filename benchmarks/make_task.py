@@ -58,7 +58,7 @@ def make_task(source: Path, out: Path, *, regime: str, with_train: bool, descrip
         out: The task folder to make; absent or empty, and outside the repository, because not every licence allows
             copies in it.
         regime: `z0` or `z1`.
-        with_train: Also write the labelled training rows, which only evaluation reads (the ceiling).
+        with_train: Also write the labelled training rows as `data.ceiling`, which only evaluation reads.
         description: What the texts are; by default from `DESCRIPTIONS`.
 
     Raises:
@@ -90,7 +90,7 @@ def make_task(source: Path, out: Path, *, regime: str, with_train: bool, descrip
         spec["data"]["pool"] = "pool.jsonl"
         _write_rows(out / "pool.jsonl", _rows(source / "train.jsonl", ("text",)))
     if with_train:
-        spec["data"]["train"] = "train.jsonl"
+        spec["data"]["ceiling"] = "train.jsonl"
         _write_rows(out / "train.jsonl", _rows(source / "train.jsonl", ("text", "label")))
     text = yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=110)
     (out / SPEC_FILE).write_text(text, encoding="utf-8")

@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from factory.data import DataFile, Survey, survey
+from factory.encoders import encoder_problem
 from factory.errors import Problem, SpecError
-from factory.spec import Data, Label, Plugin, Spec, parse_spec, spec_source
-from factory.spec_errors import not_among, problems_of, suggestion
+from factory.spec import REVIEWED_FILE, Data, Label, Plugin, Rule, Spec, TeacherSpec, parse_spec, spec_source
+from factory.spec_errors import not_among, problems_of, shown, suggestion
 from factory.spec_source import KeyPath, Source
 
 T = TypeVar("T")
 
+DATA_FILES = tuple(key for key in Data.model_fields if key != "licence")
+"""Keys of the spec that name files."""
 FEW_HOLDOUT_ROWS = 100
 """Below this a 95% interval of an accuracy is wider than a tenth."""
 
@@ -48,12 +51,14 @@ def check_task(folder: Path) -> Task:
     spec, problems = parse_spec(source)
     for section, table in _tables().items():
         problems += check_plugins(_plugins_in(source, section), table, source)
+    labels = _read_section(source, ("labels",), tuple[Label, ...])
+    names = None if labels is None else tuple(label.name for label in labels)
+    problems += _rule_problems(source, names)
     problems.sort(key=lambda problem: problem.line or 0)
+    problems += check_teacher(source)
     files, misplaced = _data_files(source)
     problems += misplaced
     warnings: list[str] = []
-    labels = _read_section(source, ("labels",), tuple[Label, ...])
-    names = None if labels is None else tuple(label.name for label in labels)
     for key, file in files.items():
         is_holdout = key == "holdout"
         found = survey(file.path, labels=None if key == "pool" else names, contradictions=is_holdout)
@@ -94,21 +99,92 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
             TypeAdapter(params).validate_json(json.dumps(plugin.params), strict=True)
         except ValidationError as error:
             problems += problems_of(error, params, source, at=(*path, "params"))
+            continue
+        wrong = encoder_problem(plugin.params["encoder"]) if "encoder" in plugin.params else ""
+        if wrong:
+            problems.append(source.problem((*path, "params", "encoder"), wrong))
     return problems
+
+
+def check_teacher(source: Source) -> list[Problem]:
+    """Look at the file that the teacher's model is, where it is one; what a server has is for the server to say.
+
+    Args:
+        source: The spec.
+
+    Returns:
+        What is wrong with the name, the file, or the lines of a script.
+    """
+    from factory.teacher.scripted import read_script
+    from factory.teacher.weights import gguf_problem
+
+    where = ("teacher", "model")
+    teacher = _read_section(source, ("teacher",), TeacherSpec)
+    folder = source.file.parent
+    if teacher is not None and teacher.name == "embedded" and teacher.model is not None:
+        wrong = gguf_problem(folder / teacher.model)
+        return [source.problem(where, f"{shown(teacher.model)} {wrong}")] if wrong else []
+    if teacher is None or teacher.name != "scripted":
+        return []
+    if not teacher.model:
+        return [source.problem(where, "the scripted teacher needs a file with replies, such as replies.jsonl")]
+    found = _locate(folder, teacher.model)
+    if isinstance(found, str):
+        return [source.problem(where, found)]
+    try:
+        read_script(found)
+    except SpecError as error:
+        return list(error.problems)
+    return []
 
 
 def _tables() -> dict[KeyPath, Mapping[str, Any]]:
     """Return the plugin table behind each list of the spec."""
     from factory.curation import FILTERS
+    from factory.labelling.aggregation import AGGREGATORS
+    from factory.labelling.voters import VOTERS
     from factory.students import STUDENTS
     from factory.synthesis import STRATEGIES
+    from factory.synthesis.augmenters import AUGMENTERS
 
-    return {("synthesis", "strategies"): STRATEGIES, ("curation",): FILTERS, ("students",): STUDENTS}
+    return {
+        ("augmentation", "strategies"): AUGMENTERS,
+        ("synthesis", "strategies"): STRATEGIES,
+        ("labelling", "voters"): VOTERS,
+        ("labelling", "aggregation"): AGGREGATORS,
+        ("curation",): FILTERS,
+        ("students",): STUDENTS,
+    }
+
+
+def _rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem]:
+    """Check the labels and patterns of rules, and that somebody goes by them."""
+    from factory.labelling.rules import wrong_rules
+
+    section: KeyPath = ("labelling", "rules")
+    rules = _read_section(source, section, tuple[Rule, ...]) or ()
+    found = wrong_rules(rules, labels or [rule.label for rule in rules])
+    problems = [source.problem((*section, *path), message) for path, message in found]
+    voters = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "voters"))}
+    has_voter = "rules" in voters
+    if rules and not has_voter:
+        message = "nobody goes by them: name the voter too, such as voters: [teacher, nearest-description, rules]"
+        problems.append(source.problem(section, message))
+    if has_voter and not _value_at(source, section):
+        problems.append(source.problem(("labelling", "voters"), "the voter `rules` needs labelling.rules"))
+    learned = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "aggregation"))} or {"discounted"}
+    if voters == {"rules"} and learned & {"dawid-skene", "discounted"}:
+        message = f"{min(learned)} learns nothing from rules alone: add a voter, or take mace or majority"
+        problems.append(source.problem(("labelling", "aggregation"), message))
+    return problems
 
 
 def _plugins_in(source: Source, section: KeyPath) -> list[tuple[KeyPath, Plugin]]:
-    """Return the well-formed plugins of a list; the others have been complained about."""
+    """Return the well-formed plugins of a list, or the one that stands alone; others have been complained about."""
     entries = _value_at(source, section)
+    if isinstance(entries, str | dict):
+        alone = _read_section(source, section, Plugin)
+        return [] if alone is None else [(section, alone)]
     paths: Iterator[KeyPath] = ((*section, index) for index in range(len(entries) if isinstance(entries, list) else 0))
     found = ((path, _read_section(source, path, Plugin)) for path in paths)
     return [(path, plugin) for path, plugin in found if plugin is not None]
@@ -136,8 +212,10 @@ def _data_files(source: Source) -> tuple[dict[str, DataFile], list[Problem]]:
     """Find the data files that the spec names, inside the task folder and nowhere else."""
     files: dict[str, DataFile] = {}
     problems: list[Problem] = []
-    for key in Data.model_fields:
+    for key in DATA_FILES:
         name = _value_at(source, ("data", key))
+        if key == "reviewed" and ("data", key) not in source.lines and (source.file.parent / REVIEWED_FILE).exists():
+            name = REVIEWED_FILE
         if not isinstance(name, str):
             continue
         found = _locate(source.file.parent, name.strip())

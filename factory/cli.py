@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +123,9 @@ def plan(folder: TaskFolder, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = Fal
     """
     from factory.check import check_task
     from flows.plan import make_plan, print_plan
+    from flows.room import check_folder
 
+    check_folder(out)
     planned = make_plan(check_task(folder), out)
     if json_:
         _print_json(planned.as_json())
@@ -150,9 +153,10 @@ def build(
     with watching(as_json_lines=json_, quiet=quiet):
         from flows.server import prefect_server
 
-        with prefect_server(out):
+        with prefect_server(out) as wait_for_server:
             from flows.build import build as build_flow  # takes as long as the server needs to start
 
+            wait_for_server()
             outcome = build_flow(folder, out)
     if json_:
         _print_json(outcome.as_json(), indent=None)
@@ -320,6 +324,42 @@ def why(
         _print_json(told.as_json())
     else:
         print_why(told)
+
+
+class ReviewAction(StrEnum):
+    """What to do with the rows nobody agreed on."""
+
+    EXPORT = "export"
+    IMPORT = "import"
+
+
+@app.command()
+def review(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a task.")],
+    action: Annotated[ReviewAction, typer.Argument(metavar="export|import", help="Write a file, or read one.")],
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="To import: .csv or .jsonl.")] = None,
+    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="To export: .csv or .jsonl.")] = None,
+    outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+) -> None:
+    """Give people the pool rows on which no label won, and train on the labels they bring back.
+
+    Examples:
+        factory review support_mail export --out open.csv
+
+        factory review support_mail import open.csv
+    """
+    from flows.review import export_review, import_review
+
+    given, other = (to, file) if action is ReviewAction.EXPORT else (file, to)
+    if given is None or other is not None:
+        raise typer.BadParameter("`export --out FILE` or `import FILE`")
+    if action is ReviewAction.EXPORT:
+        n_rows = export_review(name, given, outputs)
+        typer.echo(f"{given}: {n_rows:,} rows to label; fill in `label`, then: factory review {name} import {given}")
+        return
+    done = import_review(name, given, outputs)
+    left = f", {done.n_open:,} left without a label" if done.n_open else ""
+    typer.echo(f"{done.file}: {done.n_new:,} labels taken over{left}; {done.n_rows:,} reviewed rows in all")
 
 
 def _only_text(texts: list[str]) -> list[str]:

@@ -180,7 +180,7 @@ class _Findings:
         return found
 
 
-class _WrongRow(Exception):
+class WrongRow(Exception):
     """A line that is no row; the message says why."""
 
 
@@ -191,13 +191,13 @@ def _scan(path: Path, labels: Sequence[str] | None, findings: _Findings) -> Iter
     is_empty = True
     try:
         with path.open("rb") as file:
-            for number, raw in _lines(file):
+            for number, raw in numbered_lines(file):
                 is_empty = False
                 try:
-                    row = _parse(raw)
+                    row = parse_line(raw)
                     text = _text_of(row)
                     label = None if labels is None else _label_of(row)
-                except _WrongRow as error:
+                except WrongRow as error:
                     findings.add(number, str(error))
                     continue
                 if label is not None and label not in known:
@@ -211,7 +211,7 @@ def _scan(path: Path, labels: Sequence[str] | None, findings: _Findings) -> Iter
             findings.add(None, "the file has no rows")
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, numbered from 1 and cut where they are longer than any row."""
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
@@ -224,21 +224,22 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _parse(raw: bytes) -> dict[str, Any]:
+def parse_line(raw: bytes) -> dict[str, Any]:
+    """Read one line as a JSON object, or raise `WrongRow`."""
     if len(raw) > MAX_LINE_BYTES:
-        raise _WrongRow(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+        raise WrongRow(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
     try:
         row = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats)
     except UnicodeDecodeError as error:
-        raise _WrongRow(f"not UTF-8: byte 0x{raw[error.start]:02X} at column {error.start + 1:,}") from error
+        raise WrongRow(f"not UTF-8: byte 0x{raw[error.start]:02X} at column {error.start + 1:,}") from error
     except json.JSONDecodeError as error:
-        raise _WrongRow(f"not JSON: {error.msg} at column {error.colno:,}") from error
+        raise WrongRow(f"not JSON: {error.msg} at column {error.colno:,}") from error
     except ValueError as error:  # a number of thousands of digits
-        raise _WrongRow(f"not JSON that can be read: {error}") from error
+        raise WrongRow(f"not JSON that can be read: {error}") from error
     except RecursionError as error:
-        raise _WrongRow("nested too deeply") from error
+        raise WrongRow("nested too deeply") from error
     if not isinstance(row, dict):
-        raise _WrongRow(f'expected an object such as {{"text": "..."}}, got {shown(row)}')
+        raise WrongRow(f'expected an object such as {{"text": "..."}}, got {shown(row)}')
     return row
 
 
@@ -246,20 +247,20 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise _WrongRow(f"key {shown(repeated)} is given twice")
+        raise WrongRow(f"key {shown(repeated)} is given twice")
     return row
 
 
 def _text_of(row: dict[str, Any]) -> str:
     text = _value_of(row, "text")
     if not isinstance(text, str):
-        raise _WrongRow(f"`text` must be text, got {shown(text)}")
+        raise WrongRow(f"`text` must be text, got {shown(text)}")
     if not text.strip():
-        raise _WrongRow("`text` is empty")
+        raise WrongRow("`text` is empty")
     if len(text) > MAX_CHARS:
-        raise _WrongRow(f"`text` has {len(text):,} characters, more than {MAX_CHARS:,}")
+        raise WrongRow(f"`text` has {len(text):,} characters, more than {MAX_CHARS:,}")
     if "\0" in text:
-        raise _WrongRow("`text` holds a NUL character")
+        raise WrongRow("`text` holds a NUL character")
     _refuse_surrogates(text, "text")
     return text
 
@@ -268,9 +269,9 @@ def _label_of(row: dict[str, Any]) -> str:
     label = _value_of(row, "label")
     if not isinstance(label, str):
         quoted = f', put it in quotes: "{shown(label)}"' if isinstance(label, bool | int | float) else ""
-        raise _WrongRow(f"`label` must be text, got {shown(label)}{quoted}")
+        raise WrongRow(f"`label` must be text, got {shown(label)}{quoted}")
     if not label.strip():
-        raise _WrongRow("`label` is empty")
+        raise WrongRow("`label` is empty")
     _refuse_surrogates(label, "label")
     return label
 
@@ -278,7 +279,7 @@ def _label_of(row: dict[str, Any]) -> str:
 def _value_of(row: dict[str, Any], key: str) -> Any:
     if key not in row:
         guess = nearest(key, row)
-        raise _WrongRow(f"no `{key}`" + (f"; is {shown(guess)} meant?" if guess else ""))
+        raise WrongRow(f"no `{key}`" + (f"; is {shown(guess)} meant?" if guess else ""))
     return row[key]
 
 
@@ -286,7 +287,7 @@ def _refuse_surrogates(text: str, key: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise _WrongRow(f"`{key}` holds half of a surrogate pair at character {error.start + 1:,}") from error
+        raise WrongRow(f"`{key}` holds half of a surrogate pair at character {error.start + 1:,}") from error
 
 
 def _unreadable(path: Path, error: OSError) -> Problem:

@@ -51,6 +51,12 @@ class TextRow:
     """Keys in the reply store, oldest first: of the reply that wrote the text, of those that labelled it."""
 
 
+MAY_PASS = frozenset({"budget", "unavailable", "deadline"})
+"""Why the teacher may not have answered a row this time, and may the next: such a row is open, and no mistake."""
+ABSTAIN = "abstain-"
+"""Begins the reason of a row that the teacher did not answer; the teacher's own reason follows."""
+
+
 @dataclass(frozen=True)
 class Rejection:
     """Why a stage dropped a row; `score` is the number the decision was made on, if there was one."""

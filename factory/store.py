@@ -31,6 +31,17 @@ from factory.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing
 from factory.events import StageFinished, StageStarted, emit
 
 MANIFEST = "manifest.json"
+MANIFEST_KEYS: dict[str, type] = {
+    "stage": str,
+    "fingerprint": str,
+    "key": dict,
+    "files": dict,
+    "content_hash": str,
+    "is_complete": bool,
+    "summary": str,
+    "varying": dict,
+}
+"""What every manifest says."""
 
 
 class Result(Protocol):
@@ -278,7 +289,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         ArtifactMissing: There is none.
-        ArtifactCorrupt: It is not valid JSON.
+        ArtifactCorrupt: It is not valid JSON, or lacks what a manifest says.
     """
     path = folder / MANIFEST
     try:
@@ -288,9 +299,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         hint = f"delete the folder {folder} and run the same command again"
         raise ArtifactCorrupt(f"{path}: not a manifest: {error}", hint=hint) from error
-    if not isinstance(manifest, dict):
-        raise ArtifactCorrupt(f"{path}: not a manifest: expected an object", hint=f"delete the folder {folder}")
-    return manifest
+    wrong = "an object"
+    if isinstance(manifest, dict):
+        wrong = ", ".join(name for name, kind in MANIFEST_KEYS.items() if not isinstance(manifest.get(name), kind))
+    if wrong:
+        hint = f"delete the folder {folder} and run the same command again"
+        raise ArtifactCorrupt(f"{path}: not a manifest: expected {wrong}", hint=hint)
+    return dict(manifest)
 
 
 def sweep(root: Path) -> None:

@@ -17,6 +17,7 @@ from factory.check import check_task
 from factory.errors import FactoryError
 from factory.events import TeacherUsed, Warned, emit, listening
 from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
+from factory.students.training import resources_for
 from factory.teacher import Teacher, open_teacher
 from factory.teacher.budget import Spending
 from factory.teacher.wire import Usage
@@ -134,6 +135,8 @@ def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
     checked = check_task(folder)
     root = outputs / checked.spec.name
     sweep(root)
+    for plugin in checked.spec.students:
+        resources_for(plugin.name, plugin.params)  # an encoder that cannot be had is said before the teacher is asked
     usage: list[TeacherUsed] = []
     with (
         closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher,

@@ -13,10 +13,12 @@ from factory.evaluation.findings import worst_line
 from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
 from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, verdict_sentence, verdict_table
 from factory.events import TeacherUsed
+from factory.release.code import Code, this_code
 from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
 from factory.release.registry import Registry, Version
 from factory.store import Artifact
+from flows.licences import header_licence, licences_of
 from flows.recipe import Products
 from flows.steps import Runner
 
@@ -38,6 +40,8 @@ class Outcome:
     teacher: TeacherUsed | None
     shortfall: dict[str, int] = field(default_factory=dict)
     """Labels with fewer training rows than wanted, and how many they lack."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """Stages some of whose requests the teacher did not answer, and why: `budget` or `unavailable`."""
 
     @property
     def sentence(self) -> str:
@@ -57,6 +61,7 @@ class Outcome:
             "seconds": round(self.seconds, 1),
             "teacher": asdict(self.teacher) if self.teacher else None,
             "shortfall": self.shortfall,
+            "unfinished": self.unfinished,
         }
 
 
@@ -76,19 +81,23 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     spec = task.spec
     evaluation, speed, audit = products.evaluation.load(), products.speed.load(), products.audit.load()
     rows = products.rows.load()
+    champion, teacher, code = products.made.champion, _teacher_identity(artifacts), this_code()
     params = PackageParams(
         name=spec.name,
         description=spec.description,
         labels=spec.labels,
-        student=products.made.champion,
+        student=champion,
         n_training_rows=len(rows.kept),
         gate=spec.gate,
+        unfinished=(unfinished := _unfinished(artifacts)),
         lineage=Lineage(
             spec_sha256=hashlib.sha256((task.folder / "spec.yaml").read_bytes()).hexdigest(),
             stages=tuple(stage_run(artifact) for artifact in artifacts),
-            teacher=_teacher_identity(artifacts),
+            teacher=teacher,
             data_sha256={name: file.identity for name, file in task.files.items()},
         ),
+        licence=header_licence(task, champion, teacher),
+        licences=licences_of(task, champion, teacher),
     )
     page = Page(render_report(evaluation, _build_info(task, artifacts, speed.summary, audit)), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
@@ -97,21 +106,27 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         "evaluation": products.evaluation,
         "audit": products.audit,
     }
-    released = run(PACKAGE, params, inputs=inputs, resources={"report": page})
+    released = run(PACKAGE, params, inputs=inputs, resources={"report": page, "code": code})
     gate = gate_result(spec.gate, speed, evaluation)
     student = evaluation.student
     version = Registry(outputs).register(
         spec.name,
         released.folder,
         metrics={"accuracy": student.accuracy.value, "macro_f1": student.macro_f1.value, "p95_ms": speed.p95_ms},
-        tags={"student": products.made.champion, "regime": evaluation.regime, "gold": str(evaluation.gold).lower()},
+        tags=_tags(champion, evaluation, code),
         passed_gate=gate.passed,
     )
     counts = dict.fromkeys(spec.label_names, 0)
     for label in rows.kept["label"]:
         counts[label] += 1
     shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
-    return Outcome(evaluation, audit, gate, version, released.folder, seconds=0.0, teacher=None, shortfall=shortfall)
+    return Outcome(evaluation, audit, gate, version, released.folder, 0.0, None, shortfall, unfinished)
+
+
+def _tags(student: str, evaluation: Evaluation, code: Code) -> dict[str, str]:
+    known = {"student": student, "regime": evaluation.regime.value, "gold": str(evaluation.gold).lower()}
+    commit = {"git_commit": code.commit, "git_dirty": str(code.is_dirty).lower()} if code.commit else {}
+    return {**known, "factory": code.version, **commit}
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -133,6 +148,10 @@ def print_outcome(outcome: Outcome) -> None:
     if outcome.shortfall:
         lacking = ", ".join(f"{label} {n}" for label, n in outcome.shortfall.items())
         console.print(f"Fewer training rows than wanted after all filters: {lacking}", soft_wrap=True)
+    if outcome.unfinished:
+        stages = ", ".join(f"{stage} ({why})" for stage, why in outcome.unfinished.items())
+        remedy = "raise teacher.budget and " if "budget" in outcome.unfinished.values() else ""
+        console.print(f"Not finished: {stages}: {remedy}run the same command again to go on", soft_wrap=True)
     console.print(f"audit of the generated texts: {worst_line(outcome.audit)}", soft_wrap=True, markup=False)
     console.print(f"gate: {'passed' if outcome.gate.passed else 'not passed'}: {'; '.join(outcome.gate.lines)}")
     used = outcome.teacher
@@ -186,6 +205,13 @@ def _rejections(artifact: Artifact[Any]) -> tuple[dict[str, int], list[RejectedE
         for row in rows.rejected.select(range(min(EXAMPLES_PER_STAGE, len(rows.rejected))))
     ]
     return by_reason, examples
+
+
+def _unfinished(artifacts: list[Artifact[Any]]) -> dict[str, str]:
+    """Name the stages that would be run again by the same command, and what stopped them."""
+    partial = (artifact for artifact in artifacts if not artifact.manifest["is_complete"])
+    stopped = {artifact.folder.parent.name: artifact.load().report.get("stopped") for artifact in partial}
+    return {stage: why for stage, why in stopped.items() if why}  # the others only hand on what these lack
 
 
 def _teacher_identity(artifacts: list[Artifact[Any]]) -> str:

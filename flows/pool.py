@@ -1,14 +1,17 @@
 """Real texts without labels: which of them the teacher labels, and what becomes of its answers."""
 
+from typing import Any
+
 from factory.check import Task
 from factory.curation.gather import GATHER, GatherParams
 from factory.curation.select import SELECT, SelectParams
 from factory.encoders import load_encoder
+from factory.labelling.aggregate import AGGREGATE, AggregateParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
 from factory.records import Rows
 from factory.store import Artifact
 from factory.teacher import Teacher
-from flows.steps import CHEAP_STUDENT, ENCODER, Runner, fit, named, predict
+from flows.steps import CHEAP_STUDENT, ENCODER, Runner, cross_predict, fit, named, predict
 
 
 def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) -> Artifact[Rows]:
@@ -42,3 +45,25 @@ def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) 
     )
     second = run(named(ANNOTATE, "pool-2"), params, inputs={"rows": chosen}, resources={"teacher": teacher})
     return run(named(GATHER, "pool"), GatherParams(), inputs={"first": first, "second": second})
+
+
+def settle(task: Task, silver: Artifact[Rows], reviewed: Artifact[Rows] | None, run: Runner) -> Artifact[Rows]:
+    """Let the spec's other labellers vote on what the teacher labelled; without any its answers stand."""
+    spec = task.spec
+    if not spec.labelling.voters:
+        return silver
+    params = AggregateParams(
+        labels=spec.labels,
+        voters=spec.labelling.voters,
+        rules=spec.labelling.rules,
+        aggregation=spec.labelling.aggregation,
+        min_agreement=spec.labelling.min_agreement,
+    )
+    inputs: dict[str, Artifact[Any]] = {"rows": silver}
+    known = run.peek(silver)
+    can_learn = known is None or len(set(known.kept["label"])) > 1
+    if can_learn and any(plugin.name == "student" for plugin in spec.labelling.voters):
+        inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, "voter", run)
+    if reviewed is not None:
+        inputs["reviewed"] = reviewed
+    return run(AGGREGATE, params, inputs=inputs, resources={"encoder": load_encoder(ENCODER)})

@@ -10,98 +10,146 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from factory.errors import FactoryError
 from factory.teacher.llama_server import wait_for_end_of_parent
+from flows.room import check_room
 
 HOME = ".prefect"
 """Folder of the database, below the outputs; where PREFECT_HOME is set, that counts."""
+START_S = 180.0
+"""How long the server may take to start; five seconds are usual."""
 DRAIN_S = 10.0
 """How long Prefect may take to send the events that are left when a build ends."""
 
 
+class _NotStarted(Exception):
+    """Our server did not start."""
+
+
 @contextmanager
-def prefect_server(outputs: Path) -> Iterator[None]:
+def prefect_server(outputs: Path) -> Iterator[Callable[[], None]]:
     """Give Prefect a server of our own while the block runs, unless the user has set PREFECT_API_URL.
 
     Args:
         outputs: Where results and models go.
 
     Yields:
-        Nothing; the server may still be starting, and Prefect's first request waits for it.
+        A function that waits until the server answers: it starts while other things are done.
 
     Raises:
         FactoryError: The server does not answer, or answers with an error.
+        ArtifactError: Nothing can be written into the outputs, or their disk is full.
     """
+    check_room(outputs)
     import httpx
     from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     url = PREFECT_API_URL.value()
     if url:
-        with _errors_in_one_line(url, httpx.HTTPError):
-            yield
+        with _errors_in_one_line(url, httpx.HTTPError, outputs):
+            yield lambda: None
         return
+    home = Path(os.environ.get("PREFECT_HOME") or outputs / HOME).resolve()
+    check_room(home)
+    log = tempfile.TemporaryFile()  # unnamed: nothing to sweep up after a crash
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         child = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(listening.fileno()), str((outputs / HOME).resolve())],
+            [sys.executable, "-m", "flows.server", str(listening.fileno()), str(home)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            stderr=log,
             pass_fds=[listening.fileno()],
             start_new_session=True,  # Ctrl-C goes to a whole process group
         )
     try:
-        with temporary_settings({PREFECT_API_URL: url}), _errors_in_one_line(url, httpx.HTTPError):
-            yield
+        with temporary_settings({PREFECT_API_URL: url}), _errors_in_one_line(url, httpx.HTTPError, home):
+            yield lambda: _wait(url, child, log)
     finally:
         # Now, while somebody takes them: at exit each event would wait some seconds for a server that is gone.
         EventsWorker.drain_all(timeout=DRAIN_S, at_exit=False)
         child.communicate()  # closes its standard input, which ends it
+        log.close()
+
+
+def _wait(url: str, child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+    """Return once the server answers; say why when it ends, or takes too long."""
+    import httpx
+
+    deadline = time.monotonic() + START_S
+    why = f"it did not start within {START_S:.0f} s"
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            log.seek(0)
+            lines = log.read().decode("utf-8", "replace").strip().splitlines()
+            why = f"it ended while it started{f': {lines[-1][:200]}' if lines else ''}"
+            break
+        try:
+            if httpx.get(f"{url}/ready", timeout=5, trust_env=False).is_success:
+                return
+        except httpx.HTTPError:
+            pass  # it is asked again
+        time.sleep(0.1)
+    raise _NotStarted(why)
 
 
 @contextmanager
-def _errors_in_one_line(url: str, kind: type[Exception]) -> Iterator[None]:
+def _errors_in_one_line(url: str, kind: type[Exception], home: Path) -> Iterator[None]:
     """The teachers' errors are ours by now, so one of this kind comes from Prefect's client."""
     try:
         yield
     except FactoryError:
         raise
     except Exception as error:
-        if not isinstance(error, kind) and "Failed to reach API" not in str(error):
+        if not isinstance(error, kind | _NotStarted) and "Failed to reach API" not in str(error):
             raise
+        check_room(home)  # a full disk shows first where most is written
         first_line = str(error).partition("\n")[0]
+        again = "this is not the teacher; nothing paid for is lost: run the same command again"
         raise FactoryError(
             f"Prefect's server at {url} does not work: {first_line or type(error).__name__}",
-            hint="this is not the teacher; nothing paid for is lost: run the same command again",
+            hint=f"{again}, if need be without {home}" if isinstance(error, _NotStarted) else again,
         ) from error
 
 
 def serve(listening: socket.socket, home: Path) -> None:
-    """Answer until the process ends."""
+    """Answer until the process ends; return when that failed."""
     import uvicorn
     from prefect.server.api.server import create_app
 
-    server = uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="critical"))
+    server = uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="error"))
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two servers must not make one database at once
         answering = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         answering.start()
         while answering.is_alive() and not server.started:
             time.sleep(0.05)
+    answering.join()
+
+
+def _serve_or_end(listening: socket.socket, home: Path) -> None:
+    try:
+        serve(listening, home)
+    except Exception:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def _main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the build hears it too, reports to us, and then ends us
     home = Path(os.environ.setdefault("PREFECT_HOME", sys.argv[2]))
-    home.mkdir(parents=True, exist_ok=True)
     os.environ |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    threading.Thread(target=serve, args=[socket.socket(fileno=int(sys.argv[1])), home], daemon=True).start()
+    threading.Thread(target=_serve_or_end, args=[socket.socket(fileno=int(sys.argv[1])), home], daemon=True).start()
     wait_for_end_of_parent()
     os._exit(0)
 

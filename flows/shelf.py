@@ -11,7 +11,7 @@ from factory.records import row_id
 from factory.spec import SPEC_FILE, load_spec
 from flows.builds import Build, builds_of, tasks_in
 from flows.evidence import Step, Table
-from flows.steps import CEILING
+from flows.steps import SHOWN_ONLY
 
 ID_LENGTH = 16
 """Of a row id, in hexadecimal digits."""
@@ -67,7 +67,7 @@ class Shelf:
 
     def learned_from(self, step: Step) -> Step | None:
         """Return the rows that a stage fitted a student to release on; None for all other stages."""
-        if step.fit is None or step.name == f"fit-{CEILING}":
+        if step.fit is None or step.name in SHOWN_ONLY:
             return None
         return self.having(step.inputs["rows"])
 
@@ -98,7 +98,7 @@ def find_row(query: str, outputs: Path, *, task: str | None = None) -> tuple[She
         ArtifactMissing: No such row or task, or nothing is stored.
         FactoryError: Several rows are meant, or several tasks have the row.
     """
-    shelves = [Shelf(root) for root in _roots(outputs, task)]
+    shelves = [Shelf(root) for root in roots_of(outputs, task)]
     found = [(shelf, one) for shelf in shelves for one in shelf.matching(query)]
     if not found:
         message, hint = _unknown(query, shelves)
@@ -127,7 +127,7 @@ def list_rows(outputs: Path, *, task: str | None = None) -> list[Listed]:
         ArtifactMissing: No such task, or nothing is stored.
         FactoryError: There are several tasks, and none was named.
     """
-    roots = _roots(outputs, task)
+    roots = roots_of(outputs, task)
     if len(roots) > 1:
         names = ", ".join(root.name for root in roots)
         raise FactoryError(f"{outputs}: has {len(roots)} tasks: {names}", hint="add --task NAME")
@@ -148,7 +148,7 @@ def list_rows(outputs: Path, *, task: str | None = None) -> list[Listed]:
     return list(listed.values())
 
 
-def _roots(outputs: Path, task: str | None) -> list[Path]:
+def roots_of(outputs: Path, task: str | None) -> list[Path]:
     """Return the outputs of the task that is named or whose folder is given, or of all tasks."""
     roots = tasks_in(outputs)
     if not roots:

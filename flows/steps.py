@@ -36,6 +36,9 @@ NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_we
 """Whose opinion of a label the label-noise filter takes: held back, so that it does not learn the wrong labels itself
 (docs/benchmarks-curation.md)."""
 CEILING = "ceiling"
+REAL_ROWS = "real-rows"
+SHOWN_ONLY = frozenset({f"fit-{CEILING}", f"fit-{REAL_ROWS}"})
+"""Stages that fit a student which nobody may release: it shows what real rows alone would give."""
 
 
 class Runner(Protocol):
@@ -70,7 +73,7 @@ def fit(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runn
         params=plugin.params,
         labels=spec.labels,
         soft_labels=spec.labelling.soft_labels,
-        balance=suffix != CEILING,  # real rows come as often as they come
+        balance=suffix != CEILING and "train" not in task.files,  # real rows come as often as they come
         seed=spec.seed,
     )
     resources = resources_for(plugin.name, plugin.params)

@@ -10,6 +10,7 @@ from factory.evaluation.audit import Audit
 from factory.evaluation.comparison import EvaluateParams, evaluate
 from factory.evaluation.verdict import Evaluation
 from factory.records import Predictions
+from factory.release.code import Code
 from factory.release.export import Exported, ExportParams, export
 from factory.release.measure import Speed
 from factory.release.package import Lineage, PackageParams, Page, Release, StageRun, package
@@ -37,6 +38,7 @@ PARAMS = PackageParams(
     licences=("SNIPS holdout: CC0",),
 )
 AUDIT = Audit(n_rows=0, n_other=24, labels=(), shortcuts=(), length=None, n_length=0, real=None)
+CODE = Code(version="0.1.0", commit="f" * 40, is_dirty=False)
 PAGE = Page("<!doctype html><p>report</p>", identity="1")
 
 
@@ -67,7 +69,9 @@ class Variant(Model):
 
 def _release(params: Variant) -> Release:
     page = Page(params.page, "1")
-    return package(PARAMS, exported=exported(), speed=SPEED, evaluation=evaluation(), audit=AUDIT, report=page)
+    return package(
+        PARAMS, exported=exported(), speed=SPEED, evaluation=evaluation(), audit=AUDIT, report=page, code=CODE
+    )
 
 
 RELEASE = Stage("release", 1, Variant, _release, Release)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from factory.check import check_task
+from factory.errors import ArtifactMissing
 from factory.events import Event, StageFinished, StageStarted, listening
 from factory.release.registry import Registry
 from factory.store import Artifact, Result
@@ -153,6 +154,21 @@ def test_building_again_asks_nothing_and_gives_the_same_version(built: Built) ->
 @pytest.mark.slow
 def test_every_stage_is_cached_for_a_walk_without_prefect_too(built: Built, tmp_path: Path) -> None:
     assert walk(built.folder, built.outputs).because == {}
+
+
+@pytest.mark.slow
+def test_an_encoder_that_cannot_be_had_is_said_before_the_teacher_is_asked(
+    prefect_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import build as flow
+
+    def absent(student: str, params: object) -> None:
+        raise ArtifactMissing(f"no encoder for {student}")
+
+    monkeypatch.setattr(flow, "resources_for", absent)
+    with pytest.raises(ArtifactMissing, match="no encoder for tfidf-linear"):
+        flow.build.fn(make_task(tmp_path / "task", **QUICK), tmp_path / "outputs")
+    assert not (tmp_path / "outputs").exists()
 
 
 # What a change costs

@@ -227,6 +227,60 @@ def test_a_pool_needs_no_labels(folder: Path) -> None:
     assert check_task(write(folder, "data: {pool: pool.jsonl}\n", pool=pool)).warnings == ()
 
 
+def test_an_encoder_that_is_nowhere_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(name: str) -> list[str]:
+        return problems(write(folder, f"students:\n  - name: sentence-linear\n    params: {{encoder: {name}}}\n"))
+
+    place, known = "spec.yaml:7: students[0].params.encoder: ", "one of all-MiniLM-L6-v2, all-mpnet-base-v2"
+    for name in ("nosuch", "../x", "a b"):
+        assert found(name)[0].startswith(f"{place}{name!r} is not {known}, a model folder or a hub id")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert found("some/model")[0].endswith("that is on this machine")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("socket.create_connection", None)  # nothing is asked: the hub may have it
+    check_task(write(folder, "students: [{name: sentence-linear, params: {encoder: some/model}}]\n"))
+
+
+def test_an_encoder_in_a_folder_is_looked_at(folder: Path) -> None:
+    model = folder.parent / "model"
+    model.mkdir()
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        (model / name).touch()
+    check_task(write(folder, f"students: [{{name: setfit, params: {{encoder: {model}}}}}]\n"))
+    (model / "tokenizer.json").unlink()
+    assert "it has no tokenizer.json" in problems(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "expected"),
+    [
+        ("{model: nosuch.gguf}", "'nosuch.gguf' cannot be read: No such file or directory"),
+        ("{model: .}", "'.' cannot be read: Is a directory"),
+        ("{model: spec.yaml}", "'spec.yaml' is not a GGUF file"),
+        ("{name: scripted}", "the scripted teacher needs a file with replies, such as replies.jsonl"),
+        ("{name: scripted, model: nosuch.jsonl}", "no such file 'nosuch.jsonl'"),
+        (
+            "{name: scripted, model: ../../etc/passwd}",
+            "'../../etc/passwd' leads out of the task folder: name a file inside it",
+        ),
+    ],
+)
+def test_the_file_of_a_teacher_is_looked_at(folder: Path, teacher: str, expected: str) -> None:
+    assert problems(write(folder, f"teacher: {teacher}\n")) == [f"spec.yaml:5: teacher.model: {expected}"]
+
+
+def test_the_lines_of_a_script_are_read(folder: Path) -> None:
+    script = '{"contains": "", "reply": "ok"}\n'
+    check_task(write(folder, "teacher: {name: scripted, model: replies.jsonl}\n", replies=script))
+    write(folder, "teacher: {name: scripted, model: replies.jsonl}\n", replies=script + "nonsense\n")
+    assert problems(folder)[0].startswith("replies.jsonl:2: not JSON")
+
+
+def test_weights_of_ones_own_may_lie_anywhere(folder: Path) -> None:
+    (folder.parent / "own.gguf").write_bytes(b"GGUF and more")
+    check_task(write(folder, "teacher: {model: ../own.gguf}\n"))
+
+
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("tasks/*/spec.yaml")), ids=lambda path: path.parent.name)
 def test_shipped_tasks_have_nothing_wrong(path: Path) -> None:
     task = check_task(path.parent)

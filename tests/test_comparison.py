@@ -25,9 +25,21 @@ from factory.evaluation.calibration import Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose, evaluate
 from factory.evaluation.metrics import Estimate
 from factory.evaluation.sample import SAMPLE, SampleParams, allocate, sample
-from factory.evaluation.verdict import Evaluation, Regime, verdict_sentence, verdict_table
-from factory.records import Origin, Predictions, Rejection, Rows, TextRow, all_kept, row_id, split, text_dataset
+from factory.evaluation.verdict import OPEN_BECAUSE, Evaluation, Regime, verdict_sentence, verdict_table
+from factory.records import (
+    MAY_PASS,
+    Origin,
+    Predictions,
+    Rejection,
+    Rows,
+    TextRow,
+    all_kept,
+    row_id,
+    split,
+    text_dataset,
+)
 from factory.spec import Label
+from factory.teacher import Abstain
 from tests.golden_file import check_golden, in_words
 
 LABELS = ("book", "play", "weather")
@@ -229,14 +241,34 @@ def test_rows_the_teacher_was_never_asked_are_no_mistakes_of_its() -> None:
     teacher = teacher_on(range(10), dict.fromkeys([4, 5, 6], "abstain-budget"))
     made = evaluate(PARAMS, holdout=GOLD, student=says(right_but({})), teacher=teacher)
     assert made.versus_teacher is not None
-    assert (made.versus_teacher.n, made.versus_teacher.other_accuracy, made.n_not_asked) == (7, 1, 3)
+    assert (made.versus_teacher.n, made.versus_teacher.other_accuracy, made.left_open) == (7, 1, {"budget": 3})
+
+
+@pytest.mark.parametrize("reason", sorted(MAY_PASS))
+def test_rows_the_teacher_may_answer_another_time_are_no_mistakes_of_its(reason: str) -> None:
+    teacher = teacher_on(range(10), {4: f"abstain-{reason}", 5: "abstain-refusal"})
+    made = evaluate(PARAMS, holdout=GOLD, student=says(right_but({})), teacher=teacher)
+    assert made.versus_teacher is not None
+    assert (made.versus_teacher.n, made.versus_teacher.other_accuracy) == (9, pytest.approx(8 / 9))
+    assert made.left_open == {reason: 1}
+    assert verdict_sentence(made).endswith(
+        f"did not answer 1 rows, which count for neither: {OPEN_BECAUSE[reason]} (1)."
+    )
+
+
+def test_the_teacher_and_the_rows_agree_on_which_abstentions_may_pass() -> None:
+    final = ("bad-request", "content-filter", "refusal", "empty", "malformed")
+    assert {reason for reason in (*MAY_PASS, *final) if Abstain(reason).may_pass} == MAY_PASS == OPEN_BECAUSE.keys()
 
 
 def test_a_teacher_without_budget_is_no_contender() -> None:
     teacher = teacher_on(range(3), dict.fromkeys(range(3), "abstain-budget"))
     made = evaluate(PARAMS, holdout=GOLD, student=says(right_but({})), teacher=teacher)
     assert made.versus_teacher is None
-    assert made.n_not_asked == 3
+    assert made.left_open == {"budget": 3}
+    assert verdict_sentence(made).endswith(
+        "did not answer 3 rows, which count for neither: the budget was used up (3)."
+    )
 
 
 @pytest.mark.parametrize(

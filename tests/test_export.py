@@ -20,7 +20,7 @@ from factory.release.parity import HOSTILE_TEXTS
 from factory.release.predict import Predictor
 from factory.release.quantise import RECIPES, quantise
 from factory.spec import Label, Model
-from factory.store import Stage, run_stage
+from factory.store import Stage, key_of, run_stage
 from factory.students.training import FIT, FitParams, resources_for
 from tests.golden_file import check_golden
 from tests.tiny_encoder import LABELS, TinyEncoder, fitted_tiny, labelled_rows
@@ -49,6 +49,16 @@ def test_the_folder_holds_what_a_stranger_needs_and_no_more(exported: Exported) 
     pinned = exported.contents["requirements.txt"].decode().splitlines()
     assert [line.partition("==")[0] for line in pinned] == ["numpy", "onnxruntime", "tokenizers"]
     assert f"numpy=={np.__version__}" in pinned
+
+
+def test_another_version_of_a_library_is_another_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key_of(EXPORT, ExportParams(name="tiny", labels=LABELS))
+    assert key_of(EXPORT, ExportParams(name="tiny", labels=LABELS)) == before
+    monkeypatch.setattr("factory.release.export.version", lambda package: "9.9" if package == "tokenizers" else "1")
+    upgraded = ExportParams(name="tiny", labels=LABELS)
+    assert key_of(EXPORT, upgraded).fingerprint != before.fingerprint
+    pins = export(upgraded, fitted=fitted_tiny(), rows=labelled_rows()).contents["requirements.txt"].decode()
+    assert pins == "numpy==1\nonnxruntime==1\ntokenizers==9.9\n"
 
 
 def test_the_same_student_gives_the_same_bytes(exported: Exported) -> None:

@@ -1,21 +1,26 @@
 """The released folder: card, report, lineage; and opening it again."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from factory import __version__
 from factory.errors import ArtifactCorrupt, ArtifactMissing
+from factory.release.code import Code, this_code
 from factory.release.package import PACKAGE, Release, package, stage_run
 from factory.spec import Gate
 from factory.store import Artifact, key_of
 from tests.golden_file import check_golden
-from tests.released import AUDIT, LINEAGE, PAGE, PARAMS, SPEED, evaluation, exported, stored_release
+from tests.released import AUDIT, CODE, LINEAGE, PAGE, PARAMS, SPEED, evaluation, exported, stored_release
 
 
 def released(gate: Gate = PARAMS.gate, *, gold: bool = True) -> Release:
     params = PARAMS.model_copy(update={"gate": gate})
-    return package(params, exported=exported(), speed=SPEED, evaluation=evaluation(gold=gold), audit=AUDIT, report=PAGE)
+    return package(
+        params, exported=exported(), speed=SPEED, evaluation=evaluation(gold=gold), audit=AUDIT, report=PAGE, code=CODE
+    )
 
 
 def card(release: Release) -> str:
@@ -27,7 +32,10 @@ def test_a_release_is_the_export_with_card_report_and_lineage() -> None:
     assert {name: release.contents[name] for name in exported().contents} == exported().contents
     assert set(release.contents) - set(exported().contents) == {"card.md", "report.html", "lineage.json"}
     assert release.contents["report.html"].decode() == PAGE.html
-    assert json.loads(release.contents["lineage.json"]) == LINEAGE.model_dump(mode="json")
+    assert json.loads(release.contents["lineage.json"]) == {
+        **LINEAGE.model_dump(mode="json"),
+        "code": CODE.model_dump(mode="json"),
+    }
     check_golden(PACKAGE, card(release).splitlines())
 
 
@@ -55,10 +63,44 @@ def test_a_slow_student_misses_its_gate_on_the_card() -> None:
     assert "p95\\_ms 2 &lt;= 1 failed" in card(released(Gate(p95_ms=1)))
 
 
+def test_the_card_names_the_stages_that_a_budget_stopped() -> None:
+    params = PARAMS.model_copy(update={"unfinished": {"verify-attributes-1": "budget"}})
+    text = card(
+        package(params, exported=exported(), speed=SPEED, evaluation=evaluation(), audit=AUDIT, report=PAGE, code=CODE)
+    )
+    assert "**Not finished**: verify-attributes-1 (budget)" in text
+    assert "Not finished" not in card(released())
+
+
 def test_another_page_of_the_same_results_is_no_new_release() -> None:
     later = type(PAGE)(PAGE.html + "<p>took 9 seconds more</p>", PAGE.identity)
     keys = {key_of(PACKAGE, PARAMS, resources={"report": page}).fingerprint for page in (PAGE, later)}
     assert len(keys) == 1
+
+
+def test_a_checkout_is_named_by_its_commit_and_its_changes(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert this_code(tmp_path).commit == ""
+    git("init", "-q")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-q", "-m", "one")
+    assert this_code(tmp_path) == Code(version=__version__, commit=git("rev-parse", "HEAD"), is_dirty=False)
+    (tmp_path / "file").write_text("two")
+    assert this_code(tmp_path).is_dirty
+    (tmp_path / "below").mkdir()
+    assert this_code(tmp_path / "below").commit == "", "an environment inside somebody else's checkout"
+
+
+def test_another_commit_is_no_new_release() -> None:
+    codes = (CODE, CODE.model_copy(update={"commit": "a" * 40}))
+    assert len({key_of(PACKAGE, PARAMS, resources={"code": code}).fingerprint for code in codes}) == 1
 
 
 def test_lineage_names_a_stage_by_its_hashes(tmp_path: Path) -> None:

@@ -176,7 +176,39 @@ def test_a_file_comes_back_line_by_line_with_its_other_columns(artifact: Path, t
     assert set(out[0]) == {"id", "text", "label", "probability", "probabilities"}
 
 
-@pytest.mark.parametrize("line", ["{broken", '["text"]', '{"text": 3}', "\\xff"])
+def test_blank_lines_stay_and_a_byte_order_mark_goes(artifact: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b'\xef\xbb\xbf{"text": "play jazz"}\r\n\n  \n{"text": "will it rain", "n": 1.5}\n')
+    predict.answer_file(Predictor(artifact), source, target)
+    lines = target.read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line)["label"] if line else "" for line in lines] == ["music", "", "", "weather", ""]
+
+
+def test_a_row_that_can_be_read_can_be_written_however_deep_it_is(artifact: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    for depth in (100, *range(700, 1000, 3), 100_000):
+        source.write_text(f'{{"text": "a", "x": {"[" * depth}{"]" * depth}}}\n', encoding="utf-8")
+        try:
+            predict.answer_file(Predictor(artifact), source, tmp_path / "out.jsonl")
+        except ArtifactError as error:
+            assert "in.jsonl:1: expected a JSON object: maximum recursion depth" in str(error)
+            assert depth > 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{broken",
+        '["text"]',
+        "null",
+        '{"text": 3}',
+        "\\xff",
+        '{"text": "a", "x": NaN}',
+        '{"text": "a", "x": 1e999}',
+        '{"text": "a", "text": "b"}',
+        '{"text": "a", "x": ' + "[" * 100_000,
+    ],
+)
 def test_a_bad_line_is_named_by_file_and_number(artifact: Path, tmp_path: Path, line: str) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(b'{"text": "good"}\n' + line.encode("latin-1").replace(b"\\xff", b"\xff") + b"\n")

@@ -61,6 +61,22 @@ def test_a_build_becomes_candidate_and_champion_if_it_passed_the_gate(outputs: P
     assert Registry(outputs).resolve("tiny", "2") == outputs / second.path
 
 
+def test_a_broken_database_is_named(outputs: Path) -> None:
+    elsewhere = outputs / "elsewhere"  # one that MLflow has not opened yet
+    elsewhere.mkdir()
+    (elsewhere / "mlflow.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(FactoryError, match=r"sqlite:\S+/elsewhere/mlflow\.db does not .*not a database") as caught:
+        Registry(elsewhere).versions("tiny")
+    assert caught.value.hint.startswith("if the file is broken, move it away")
+
+
+@pytest.mark.parametrize("name", ["a'b", "../tiny", "", "Tiny", "x" * 65])
+def test_what_is_no_name_of_a_task_is_asked_of_nobody(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FactoryError, match="expected the name of a task"):
+        Registry(tmp_path).resolve(name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_same_content_is_the_same_version(outputs: Path) -> None:
     first = register(outputs)
     register(outputs, page="<p>2</p>")

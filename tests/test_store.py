@@ -16,7 +16,7 @@ from factory import store
 from factory.errors import ArtifactCorrupt, ArtifactError
 from factory.events import Event, StageFinished, StageStarted, listening
 from factory.spec import Model
-from factory.store import Stage, explain_miss, key_of, plain, run_stage, sweep
+from factory.store import Stage, explain_miss, key_of, plain, read_manifest, run_stage, sweep
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,22 @@ def test_a_folder_edited_by_hand_is_refused_with_the_file_and_the_remedy(tmp_pat
     with pytest.raises(ArtifactCorrupt, match=r"\.txt: the file (was changed|is missing|was added)") as caught:
         artifact.load()
     assert "delete the folder" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("[]", "an object"),
+        ("{}", "stage, fingerprint"),
+        ('{"is_complete": true}', "stage, fingerprint, key, files, content_hash, summary, varying\\n"),
+        ('{"is_complete": 1}', "stage, .*content_hash, is_complete, summary"),
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_refused(tmp_path: Path, content: str, expected: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ArtifactCorrupt, match=rf"manifest\.json: not a manifest: expected {expected}") as caught:
+        read_manifest(tmp_path)
+    assert caught.value.hint == f"delete the folder {tmp_path} and run the same command again"
 
 
 def test_a_torn_manifest_is_an_error_not_a_miss(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_failure_that_stays_ends_the_run_and_keeps_what_was_answered(tmp_path:
         lambda request: "ok" if request.messages[1].content < "5" else Retryable("still busy"), replies=replies
     )
     with pytest.raises(TeacherUnavailable, match="6 attempts; the last: still busy"):
-        ask(teacher, [question(str(n)) for n in range(8)])
+        ask(teacher, [question(str(n)) for n in range(10)])  # three are given up, and two more to be sure
     assert len(replies) == 5
     teacher.close()
 
@@ -308,6 +308,15 @@ def test_a_missing_key_is_named_before_any_call(monkeypatch: pytest.MonkeyPatch)
     teacher = OpenAITeacher(TeacherSpec(name="openai", model="m", api_key_env="MY_KEY"))
     with pytest.raises(TeacherRefused, match="MY_KEY is not set"):
         ask(teacher, [question()])
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nsecret", "sk-\x7fsecret", "sk-sécret"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", f" {key}\n")
+    teacher = OpenAITeacher(TeacherSpec(name="openai", model="m", api_key_env="MY_KEY"))
+    with pytest.raises(TeacherRefused, match="the key in MY_KEY has a line break") as caught:
+        ask(teacher, [question()])
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
 
 
 def test_the_endpoint_comes_from_the_spec_or_else_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,11 @@ ENCODERS: dict[str, Callable[[], OpenEncoder]] = {
 }
 
 
+def encoder_problem(name: str) -> str:
+    """Say why there can be no such encoder; empty when there may be. Nothing is read, unpacked or downloaded."""
+    return "" if name in ENCODERS else transformer.named_problem(name, list(ENCODERS))
+
+
 def load_encoder(name: str = DEFAULT_ENCODER) -> OpenEncoder:
     """Open an encoder; cheap, for weights are read at the first `encode`.
 

@@ -25,10 +25,9 @@ BATCH_TOKENS = 4096
 """Tokens in one forward pass, padding included: 64 texts of 64 tokens."""
 REMEMBERED_TEXTS = 50_000
 """Texts whose vectors an encoder keeps in memory: 77 MB at 384 dimensions."""
+NEEDED_FILES = (WEIGHTS, TOKENIZER, "config.json")
 READ_FILES = (
-    WEIGHTS,
-    TOKENIZER,
-    "config.json",
+    *NEEDED_FILES,
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
@@ -125,7 +124,7 @@ def open_folder(name: str, folder: Path) -> TransformerEncoder:
         ArtifactMissing: A file is missing.
         ArtifactCorrupt: It is not a transformer with mean or first-token pooling.
     """
-    for required in (WEIGHTS, TOKENIZER, "config.json"):
+    for required in NEEDED_FILES:
         if not (folder / required).is_file():
             raise ArtifactMissing(
                 f"encoder {name}: expected {folder / required}, which does not exist",
@@ -163,7 +162,7 @@ def open_named(name: str) -> TransformerEncoder:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    offline = _is_offline()
     try:
         patterns = list(READ_FILES)
         return open_folder(name, Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline)))
@@ -173,6 +172,38 @@ def open_named(name: str) -> TransformerEncoder:
             f"encoder {name}: expected a known name, a folder or a hub id; it is not on this machine and {why}",
             hint="use all-MiniLM-L6-v2, which is installed with the factory, or give the path of a model folder",
         ) from error
+
+
+def named_problem(name: str, known: Sequence[str]) -> str:
+    """Say why `open_named` could not open a model, as far as that can be told without the network; else say nothing.
+
+    Args:
+        name: A folder, or a hub id.
+        known: Names that are neither and would do.
+
+    Returns:
+        What is wrong, or an empty text.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        missing = [file for file in NEEDED_FILES if not (folder / file).is_file()]
+        return f"{name!r} is no folder of a sentence-transformers model: it has no {', '.join(missing)}" * bool(missing)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    expected = f"one of {', '.join(known)}, a model folder or a hub id such as sentence-transformers/{known[0]}"
+    try:
+        if isinstance(try_to_load_from_cache(name, WEIGHTS), str):
+            return ""
+    except HFValidationError:
+        return f"{name!r} is not {expected}"
+    if "/" in name and not _is_offline():
+        return ""  # the hub may have it
+    return f"{name!r} is not {expected}" + (" that is on this machine" if "/" in name else "")
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def load_transformer(folder: Path) -> Any:

@@ -7,12 +7,10 @@ import numpy as np
 from pydantic import Field
 
 from factory.encoders import Encoder
-from factory.events import Progressed, emit
+from factory.encoders.nearest import nearest_probs
 from factory.records import Predictions, Rows
 from factory.spec import Label, Model
 from factory.store import Stage
-
-ENCODE_AT_ONCE = 1024
 
 
 class MajorityParams(Model):
@@ -49,9 +47,6 @@ def predict_majority(params: MajorityParams, *, rows: Rows, train: Rows | None =
 def predict_nearest(params: NearestDescriptionParams, *, rows: Rows, encoder: Encoder) -> Predictions:
     """Answer each row with the label whose description is nearest to the text.
 
-    Zero-shot classification by embedding: Chang et al., "Importance of Semantic Representation: Dataless
-    Classification", AAAI 2008, with a sentence encoder for their vectors.
-
     Args:
         params: Labels with descriptions.
         rows: What to answer.
@@ -60,16 +55,9 @@ def predict_nearest(params: NearestDescriptionParams, *, rows: Rows, encoder: En
     Returns:
         softmax(scale * cosine): an order of the labels, not calibrated probabilities.
     """
-    from scipy.special import softmax
-
-    texts = rows.kept["text"][:]
-    anchors = encoder.encode([label.phrase for label in params.labels])
-    probs = np.zeros((len(texts), len(params.labels)))
-    for start in range(0, len(texts), ENCODE_AT_ONCE):
-        block = slice(start, start + ENCODE_AT_ONCE)
-        cosines = (encoder.encode(texts[block]) @ anchors.T).astype(np.float64)
-        probs[block] = softmax(params.scale * cosines, axis=1)
-        emit(Progressed(NEAREST_DESCRIPTION.name, min(block.stop, len(texts)), len(texts), "texts compared"))
+    phrases = [label.phrase for label in params.labels]
+    stage = NEAREST_DESCRIPTION.name
+    probs = nearest_probs(rows.kept["text"][:], phrases, encoder, scale=params.scale, stage=stage)
     names = tuple(label.name for label in params.labels)
     return Predictions(labels=names, ids=tuple(rows.kept["id"]), probs=probs)
 

@@ -1,5 +1,6 @@
 """Which student is released, and how it compares with the teacher, the baselines and the ceiling on gold rows."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,12 +13,10 @@ from factory.evaluation import metrics
 from factory.evaluation.calibration import Calibration
 from factory.evaluation.metrics import ABSTAINED, N_RESAMPLES, Columns, Estimate, Figure, Proba
 from factory.evaluation.verdict import STUDENT, TEACHER, WHO, ConfusedPair, Contender, Difference, Evaluation, Regime
-from factory.records import Predictions, Rows
+from factory.records import ABSTAIN, MAY_PASS, Predictions, Rows
 from factory.spec import Model
 from factory.store import Stage
 
-NOT_ASKED = "abstain-budget"
-"""Reason of rows that the teacher was never asked, because the budget ended: no answer of its, hence no mistake."""
 N_PAIRS, N_EXAMPLES = 10, 3
 
 
@@ -92,7 +91,7 @@ def evaluate(
         teacher: Rows that the teacher labelled when asked directly, those on which it abstained among the rejected;
             it may have been asked a sample only.
         **predictions: By contender: `student` is the released artifact; others may be the other students,
-            `nearest-description`, `majority` and `ceiling`. Found by row id.
+            `nearest-description`, `majority`, `real-rows` and `ceiling`. Found by row id.
 
     Returns:
         All figures with 95% bootstrap intervals; same input, same bytes.
@@ -120,7 +119,7 @@ def evaluate(
         labels=params.labels,
         n_rows=len(gold),
         n_resamples=params.n_resamples,
-        n_not_asked=0 if teacher is None else list(teacher.rejected["reason"]).count(NOT_ASKED),
+        left_open={} if teacher is None else _left_open(teacher),
         contenders=tuple(_contender(name, one, gold, params) for name, one in answers.items()),
         differences=tuple(
             _difference(name, student, one, gold, params) for name, one in answers.items() if name != STUDENT
@@ -158,14 +157,19 @@ def _from_predictions(name: str, made: Predictions, ids: Sequence[str], params: 
     return _Answers(np.arange(len(ids)), proba.argmax(axis=1), proba)
 
 
+def _left_open(teacher: Rows) -> dict[str, int]:
+    reasons = Counter(reason.removeprefix(ABSTAIN) for reason in teacher.rejected["reason"])
+    return {reason: reasons[reason] for reason in sorted(MAY_PASS) if reasons[reason]}
+
+
 def _from_teacher(teacher: Rows, ids: Sequence[str], params: EvaluateParams) -> _Answers:
-    """Match the teacher's answers by row id; abstentions are answers without a label."""
+    """Match the teacher's answers by row id; abstentions are answers without a label, unless they may pass."""
     labels = _columns(teacher.kept["label"], params.labels, f"an answer of the {TEACHER}")
     said = dict(zip(teacher.kept["id"], labels.tolist(), strict=True))
     said |= {
         row_id: ABSTAINED
         for row_id, reason in zip(teacher.rejected["id"], teacher.rejected["reason"], strict=True)
-        if reason != NOT_ASKED
+        if reason.removeprefix(ABSTAIN) not in MAY_PASS
     }
     strangers = sorted(said.keys() - set(ids))
     if strangers:
@@ -233,4 +237,4 @@ def _confused_pairs(
     )
 
 
-EVALUATE: Stage[Evaluation] = Stage("evaluate", 1, EvaluateParams, evaluate, Evaluation)
+EVALUATE: Stage[Evaluation] = Stage("evaluate", 2, EvaluateParams, evaluate, Evaluation)

@@ -14,7 +14,14 @@ WHO = {
     TEACHER: "the LLM asked directly",
     "nearest-description": "no learning: nearest label description",
     "majority": "no learning: most frequent label",
-    "ceiling": "the same student trained on real labelled rows",
+    "real-rows": "the same student trained on the task's real labelled rows alone",
+    "ceiling": "the same student trained on the real labelled rows of data.ceiling",
+}
+
+OPEN_BECAUSE = {
+    "budget": "the budget was used up",
+    "unavailable": "it could not be reached",
+    "deadline": "its time ran out",
 }
 
 
@@ -89,8 +96,8 @@ class Evaluation(JsonResult):
     labels: tuple[str, ...]
     n_rows: int
     n_resamples: int
-    n_not_asked: int
-    """Rows that the teacher was not asked because the budget ended."""
+    left_open: dict[str, int]
+    """Rows that the teacher did not answer and may another time, by reason; they count as no mistakes of its."""
     contenders: tuple[Contender, ...]
     """The released student first."""
     differences: tuple[Difference, ...]
@@ -109,6 +116,14 @@ class Evaluation(JsonResult):
     def versus_teacher(self) -> Difference | None:
         """The released student minus the teacher, if the teacher was asked."""
         return next((difference for difference in self.differences if difference.other == TEACHER), None)
+
+    @property
+    def left_open_sentence(self) -> str:
+        """Why the teacher was measured on fewer rows than wanted; empty when it was not."""
+        if not self.left_open:
+            return ""
+        why = ", ".join(f"{OPEN_BECAUSE[reason]} ({n:,})" for reason, n in self.left_open.items())
+        return f"The teacher did not answer {sum(self.left_open.values()):,} rows, which count for neither: {why}."
 
     @property
     def summary(self) -> str:
@@ -171,8 +186,8 @@ def verdict_sentence(evaluation: Evaluation) -> str:
     said = f"{evaluation.champion} answers {accuracy} of {student.n:,} gold rows right (95 % interval)."
     difference = evaluation.versus_teacher
     if difference is None:
-        return f"{said} The teacher was not asked."
-    return f"{said} {_against_teacher(difference)}"
+        return f"{said} {evaluation.left_open_sentence or 'The teacher was not asked.'}"
+    return f"{said} {_against_teacher(difference)} {evaluation.left_open_sentence}".rstrip()
 
 
 def _against_teacher(difference: Difference) -> str:

@@ -28,8 +28,15 @@ if TYPE_CHECKING:
 
 MODEL, PARITY = "model.onnx", "parity.json"
 REQUIREMENTS = ("numpy", "onnxruntime", "tokenizers")
+WRITERS = ("onnx",)
+"""What only the export itself needs."""
 ALLOWED_FALL = 0.005
 """Int8 ships only if it loses less accuracy than this on the validation rows."""
+
+
+def installed_libraries() -> dict[str, str]:
+    """Return the versions of what writes the folder, compares it and is pinned in it."""
+    return {package: version(package) for package in (*REQUIREMENTS, *WRITERS)}
 
 
 class ExportParams(Model):
@@ -39,6 +46,8 @@ class ExportParams(Model):
     labels: tuple[str, ...]
     """Spec order."""
     calibration_temperature: Annotated[float, Field(gt=0)] = 1.0
+    libraries: dict[str, str] = Field(default_factory=installed_libraries)
+    """Versions, so that a folder that pins others is written and compared anew."""
 
 
 class Exported(Files):
@@ -139,7 +148,7 @@ def _write_folder(params: ExportParams, fitted: FittedStudent, folder: Path) -> 
     text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / "predict.py").write_bytes(Path(predict.__file__).read_bytes())
-    pins = "".join(f"{package}=={version(package)}\n" for package in REQUIREMENTS)
+    pins = "".join(f"{package}=={params.libraries[package]}\n" for package in REQUIREMENTS)
     (folder / "requirements.txt").write_text(pins, encoding="utf-8")
 
 

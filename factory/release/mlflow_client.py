@@ -34,18 +34,21 @@ def connect(uri: str) -> Iterator[Any]:
         An `mlflow.MlflowClient`.
 
     Raises:
-        FactoryError: MLflow cannot be reached, or refuses.
+        FactoryError: MLflow cannot be reached, or refuses, or its database is broken.
     """
     mlflow = _import_mlflow()
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries under MLflow, about each other
             yield mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except (mlflow.MlflowException, OSError) as error:
-        raise FactoryError(
-            f"registry: MLflow at {shown(uri)} does not answer as expected: {_first_line(error)}",
-            hint=f"start the server or change {TRACKING_URI}, then run the same command: the release is kept",
-        ) from error
+    except (mlflow.MlflowException, OSError, SQLAlchemyError) as error:
+        hint = f"start the server or change {TRACKING_URI}, then run the same command: the release is kept"
+        if uri.startswith("sqlite:"):
+            hint = "if the file is broken, move it away and build again: releases are kept, and registered anew"
+        message = f"registry: MLflow at {shown(uri)} does not answer as expected: {_first_line(error)}"
+        raise FactoryError(message, hint=hint) from error
 
 
 def shown(text: str) -> str:

@@ -5,13 +5,17 @@ card.md  report.html                                                            
 lineage.json  parity.json  manifest.json (written by the store)                             to check
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import Field
 
 from factory.evaluation.audit import Audit
 from factory.evaluation.findings import worst_line
 from factory.evaluation.result import Part
 from factory.evaluation.verdict import Evaluation
+from factory.release.code import Code
 from factory.release.export import Exported
 from factory.release.files import Files
 from factory.release.gate import GateResult, check_gate
@@ -32,7 +36,7 @@ class StageRun(Part):
 
 
 class Lineage(Part):
-    """Where a release comes from. Versions of code and the time of each stage are in the manifests of the stages."""
+    """Where a release comes from; the file names the code too. The time of each stage is in its manifest."""
 
     spec_sha256: str
     """Of the text of the task's spec.yaml."""
@@ -54,12 +58,15 @@ class PackageParams(Model):
     """Name in the table of students."""
     n_training_rows: int
     gate: Gate = Gate()
+    unfinished: dict[str, str] = Field(default_factory=dict)
+    """Stages some of whose requests the teacher did not answer, and why it did not."""
     lineage: Lineage
     licence: str = "apache-2.0"
     """Of the released folder, as the Hugging Face hub abbreviates it; that of the encoder inside, if there is one."""
     licences: tuple[str, ...] = ()
     """Of what went into the student: encoder, teacher, data; one line each."""
-    language: str = "en"
+    language: str | None = None
+    """Two letters, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,14 @@ def stage_run(artifact: Artifact[Result]) -> StageRun:
 
 
 def package(
-    params: PackageParams, *, exported: Exported, speed: Speed, evaluation: Evaluation, audit: Audit, report: Page
+    params: PackageParams,
+    *,
+    exported: Exported,
+    speed: Speed,
+    evaluation: Evaluation,
+    audit: Audit,
+    report: Page,
+    code: Code,
 ) -> Release:
     """Put card, report and lineage beside the exported files.
 
@@ -99,20 +113,22 @@ def package(
         evaluation: Figures with their intervals.
         audit: Of the generated texts.
         report: The page for people.
+        code: What made them.
 
     Returns:
         The released files.
     """
     gate = gate_result(params.gate, speed, evaluation)
+    lineage = {**params.lineage.model_dump(mode="json"), "code": code.model_dump(mode="json")}
     added = {
         CARD: _card(params, exported, speed, evaluation, audit, gate).encode(),
         REPORT: report.html.encode(),
-        LINEAGE: (params.lineage.model_dump_json(indent=1) + "\n").encode(),
+        LINEAGE: (json.dumps(lineage, indent=1) + "\n").encode(),
     }
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 2, PackageParams, package, Release, files=(TEMPLATE,))
+PACKAGE = Stage("release", 3, PackageParams, package, Release, files=(TEMPLATE,))
 
 
 def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:

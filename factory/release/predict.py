@@ -231,27 +231,50 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any]]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no JSON number, or too large")
+    return number
+
+
+_ROW = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_number)
+
+
+def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any] | None]:
+    """Yield the row of each line, None for a blank one."""
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError as error:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            row = _ROW.decode(text) if text else None
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{source}:{number}: expected a JSON object: {error}") from error
+        if not text:
+            yield None
+            continue
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise ArtifactError(f'{source}:{number}: expected a JSON object with a string under "text"')
         yield row
 
 
 def answer_file(predictor: Predictor, source: Path, target: Path | None) -> None:
-    """Write a line for each line: the row with `label`, `probability` and `probabilities`."""
+    """Write a line for each line: the row with `label`, `probability` and `probabilities`; blank lines stay blank."""
     if target is not None and target.exists() and source.exists() and target.samefile(source):
         raise ArtifactError(f"{target}: expected another file than the one that is read")
     with ExitStack() as stack:
         rows = _read_rows(stack.enter_context(source.open("rb")), str(source))
         out = sys.stdout if target is None else stack.enter_context(_whole_file(target))
         while chunk := [row for _, row in zip(range(CHUNK_TEXTS), rows, strict=False)]:
-            for row, answer in zip(chunk, predictor.predict([row["text"] for row in chunk]), strict=True):
-                out.write(json.dumps({**row, **answer}) + "\n")
+            answers = iter(predictor.predict([row["text"] for row in chunk if row is not None]))
+            out.writelines("\n" if row is None else json.dumps({**row, **next(answers)}) + "\n" for row in chunk)
 
 
 @contextmanager

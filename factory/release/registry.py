@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factory.errors import ArtifactMissing
+from factory.errors import ArtifactMissing, FactoryError
 from factory.evaluation.result import Part
 from factory.release.mlflow_client import TRACKING_URI, connect, shown
+from factory.spec import SAFE_NAME
 from factory.store import MANIFEST, read_manifest
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -86,8 +87,13 @@ class Registry:
             Newest first; none when the task was never registered.
 
         Raises:
-            FactoryError: MLflow cannot be reached.
+            FactoryError: It is no name of a task, or MLflow cannot be reached.
         """
+        if not SAFE_NAME.fullmatch(name):
+            raise FactoryError(
+                f"{name[:80]!r}: expected the name of a task: lower-case letters, digits, `-` and `_`",
+                hint="it stands in the first lines of the task's spec.yaml",
+            )
         copied = self._read_copy(name)
         if copied is not None:
             return copied

