@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from factory.curation import FILTERS
 from factory.curation.description import DESCRIPTION
 from factory.curation.label_noise import LABEL_NOISE, LabelNoiseParams, own_probability, reject_noise
-from factory.encoders import load_encoder
+from factory.encoders import DEFAULT_ENCODER, load_encoder
 from factory.evaluation.auroc import auroc
 from factory.evaluation.baselines import NearestDescriptionParams, predict_nearest
 from factory.records import Origin, Predictions, Rows, TextRow, all_kept, text_dataset
@@ -37,7 +37,7 @@ SEEDS = (0, 1, 2)
 N_TRAIN, N_HELD_OUT, FLIPPED_RATIO = 1500, 2000, 0.2
 N_DEV = 2500
 N_RESAMPLES = 2000
-STUDENT: dict[str, Any] = {"student": "sentence-linear", "params": {"anchor_weight": 30.0}}
+STUDENT = {"anchor_weight": 30.0}
 """The anchor weight is what this student chooses itself on these sets; given, it fits in a quarter of the time."""
 
 Right = NDArray[np.float64]
@@ -74,9 +74,14 @@ def as_rows(pairs: Sequence[tuple[str, str]]) -> Rows:
     return all_kept(text_dataset([TextRow(text, label, Origin.SYNTHETIC) for text, label in pairs]))
 
 
-def right_on(train: Rows, labels: tuple[Label, ...], examined: Rows, seed: int) -> Right:
+def right_on(
+    train: Rows, labels: tuple[Label, ...], examined: Rows, seed: int, encoder: str = DEFAULT_ENCODER
+) -> Right:
     """Fit the student and return 1 for each examined row that it answers right."""
-    fitted = fit(FitParams(**STUDENT, labels=labels, balance=True, seed=seed), rows=train)
+    params = {**STUDENT, "encoder": encoder}
+    fitted = fit(
+        FitParams(student="sentence-linear", params=params, labels=labels, balance=True, seed=seed), rows=train
+    )
     answers = fitted.student.predict_proba(examined.kept).argmax(axis=1)
     names = [label.name for label in labels]
     return np.array([names[a] == gold for a, gold in zip(answers, examined.kept["label"], strict=True)], dtype=float)
@@ -167,26 +172,27 @@ CURATED = ("dedup", "description", "label-noise")
 DEV_ARMS = ((), ("dedup",), ("description",), ("dedup", "label-noise"), ("dedup", "description"), CURATED)
 
 
-def supergen(data: Path, *, dev: bool) -> list[Line]:
+def supergen(data: Path, *, dev: bool, encoder: str) -> list[Line]:
     """Curate a set that another LLM wrote and measure a student of it on real rows: a line an arm."""
     labels = read_labels(data / "sst2")
     written = as_rows(read_rows(data / "synth_supergen_sst2" / "train.jsonl"))
     pairs = read_rows(data / "sst2" / "train.jsonl")[:N_DEV] if dev else read_rows(data / "sst2" / "test.jsonl")
     examined = as_rows(pairs)
+    seeds = SEEDS[:1] if dev else SEEDS
     rights: dict[str, Right] = {}
     lines = []
     for filters in DEV_ARMS if dev else ((), CURATED):
         arm = ", ".join(filters) or "as published"
-        rows = curate(written, filters, labels)
-        rights[arm] = np.mean([right_on(rows, labels, examined, seed) for seed in SEEDS], axis=0)
+        rows = curate(written, filters, labels, encoder)
+        rights[arm] = np.mean([right_on(rows, labels, examined, seed, encoder) for seed in seeds], axis=0)
         lines.append(_line("SuperGen SST-2", arm, rights[arm], rights["as published"], len(rows.kept), ""))
         print(lines[-1], file=sys.stderr, flush=True)
     return lines
 
 
-def curate(rows: Rows, filters: Sequence[str], labels: tuple[Label, ...]) -> Rows:
+def curate(rows: Rows, filters: Sequence[str], labels: tuple[Label, ...], encoder_name: str) -> Rows:
     """Apply filters with their default parameters as a build does."""
-    encoder = load_encoder()
+    encoder = load_encoder(encoder_name)
     for name in filters:
         stage = FILTERS[name]
         inputs: dict[str, Any] = {"encoder": encoder}
@@ -228,6 +234,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
     parser.add_argument("--only", choices=["flips", "supergen"], help="one table only")
     parser.add_argument("--dev", action="store_true", help="SuperGen on rows of the SST-2 training file")
+    parser.add_argument(
+        "--encoder", default=DEFAULT_ENCODER, help="of the second table: of the student and the filters"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     options = parser.parse_args()
     lines = []
@@ -236,7 +245,7 @@ def main() -> None:
             lines += flips(options.data, name)
             print(markdown(lines[-4:]), file=sys.stderr, flush=True)
     if options.only != "flips":
-        lines += supergen(options.data, dev=options.dev)
+        lines += supergen(options.data, dev=options.dev, encoder=options.encoder)
     print("\n".join(json.dumps(asdict(line)) for line in lines) if options.json else markdown(lines))
 
 
