@@ -132,7 +132,7 @@ def test_damage_after_the_file_was_opened_is_noticed_too(replies: Replies) -> No
     assert replies.n_damaged == 1
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(length=st.integers(0, 2000))
 def test_a_truncated_file_loses_only_what_was_cut_off(replies: Replies, length: int) -> None:
     replies.close()
@@ -247,7 +247,7 @@ def test_pruning_keeps_what_it_is_told_and_readers_follow(replies: Replies) -> N
     reader.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text() | st.integers() | st.none()))
 def test_any_json_reply_survives(replies: Replies, raw: dict[str, Any]) -> None:
     asked = Exchange("e", {"asked": raw}, 0, raw, 0.0)
