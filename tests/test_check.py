@@ -228,11 +228,11 @@ def test_a_pool_needs_no_labels(folder: Path) -> None:
 
 
 def test_labels_that_the_embedded_teacher_cannot_read_are_refused(folder: Path) -> None:
-    labels = [f"label number {n}" for n in range(400)]
+    labels = [f"label number {n}" for n in range(300)]
     write(folder)
     spec = (folder / SPEC_FILE).read_text(encoding="utf-8").replace("[refund, hours]", str(labels))
     (folder / SPEC_FILE).write_text(spec, encoding="utf-8")
-    assert problems(folder)[0].startswith("spec.yaml:4: labels: description and labels are at least 3,7"), (
+    assert problems(folder)[0].startswith("spec.yaml:4: labels: description and labels are at least 2,8"), (
         "of 2,048 tokens"
     )
     (folder / SPEC_FILE).write_text(spec + "teacher: {name: openai, model: m}\n", encoding="utf-8")

@@ -223,8 +223,8 @@ def test_what_no_prompt_can_hold_is_refused_with_the_reason(folder: Path) -> Non
         "3: description: expected at most 4,000 characters, got 4,001: it is part of every prompt, so keep it to what "
         "tells the texts apart"
     ]
-    content = HEAD + f"labels: [{', '.join(f'l{n}' for n in range(1001))}]\n"
-    assert problems(folder, content)[0].startswith("4: labels: expected at most 1,000 entries, got 1,001: every labell")
+    content = HEAD + f"labels: [{', '.join(f'l{n}' for n in range(301))}]\n"
+    assert problems(folder, content)[0].startswith("4: labels: expected at most 300 entries, got 301: prompts list")
 
 
 def test_a_key_put_where_its_variable_belongs_is_not_repeated(folder: Path) -> None:
