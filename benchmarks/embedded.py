@@ -37,6 +37,8 @@ SWEEP = [
     replace(OURS, n_slots=8, kv_unified=True),
     replace(OURS, cache_type="q8_0"),
     replace(OURS, n_ubatch=128),
+    replace(OURS, n_threads=1),
+    replace(OURS, cache_prompt=False, slot_prompt_similarity=0.0),
     replace(OURS, wait_policy="active"),
 ]
 

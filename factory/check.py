@@ -58,6 +58,10 @@ def check_task(folder: Path) -> Task:
     labels = _read_section(source, ("labels",), tuple[Label, ...])
     names = None if labels is None else tuple(label.name for label in labels)
     problems += _rule_problems(source, names)
+    encoder = _read_section(source, ("encoder",), str)
+    if encoder and (wrong := encoder_problem(encoder)):
+        problems.append(source.problem(("encoder",), wrong))
+    problems += _order_problems(source)
     problems.sort(key=lambda problem: problem.line or 0)
     problems += check_teacher(source)
     if spec is not None and spec.teacher.name == "embedded":
@@ -110,6 +114,16 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
         if wrong:
             problems.append(source.problem((*path, "params", "encoder"), wrong))
     return problems
+
+
+def _order_problems(source: Source) -> list[Problem]:
+    """Filters run in spec order, but the noise filter judges what all others left: its place is the last."""
+    plugins = _plugins_in(source, ("curation",))
+    return [
+        source.problem(path, "label-noise runs after all other filters: put it last")
+        for path, plugin in plugins[:-1]
+        if plugin.name == "label-noise"
+    ]
 
 
 def check_teacher(source: Source) -> list[Problem]:
@@ -166,8 +180,10 @@ def _tables() -> dict[KeyPath, Mapping[str, Any]]:
     from factory.labelling.voters import VOTERS
     from factory.students import STUDENTS
     from factory.synthesis import STRATEGIES
+    from factory.synthesis.augmenters import AUGMENTERS
 
     return {
+        ("augmentation", "strategies"): AUGMENTERS,
         ("synthesis", "strategies"): STRATEGIES,
         ("labelling", "voters"): VOTERS,
         ("labelling", "aggregation"): AGGREGATORS,
@@ -191,7 +207,7 @@ def _rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem
         problems.append(source.problem(section, message))
     if has_voter and not _value_at(source, section):
         problems.append(source.problem(("labelling", "voters"), "the voter `rules` needs labelling.rules"))
-    learned = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "aggregation"))} or {"discounted"}
+    learned = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "aggregation"))} or {"pooled"}
     if voters == {"rules"} and learned & {"dawid-skene", "discounted"}:
         message = f"{min(learned)} learns nothing from rules alone: add a voter, or take mace or majority"
         problems.append(source.problem(("labelling", "aggregation"), message))

@@ -5,6 +5,7 @@ files by `factory.check`; both report through `SpecError` with the line of the Y
 """
 
 import json
+import os
 import re
 import unicodedata
 from enum import StrEnum
@@ -41,6 +42,7 @@ MOST_LABELS = 300
 """Nearly every prompt lists them all, so calls and their length grow together: 300 cost 115 million tokens."""
 RESERVED_NAMES = {"mlruns"}
 """What else lies in the outputs beside the folders of the tasks."""
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Task names become folder names, registry names and URLs."""
 
@@ -111,10 +113,12 @@ class Data(Model):
     pool: str | None = None
     """Real texts without labels."""
     train: str | None = None
-    """Real labelled rows; when present they give the ceiling the student is compared with."""
+    """Real labelled rows to train on, beside what is made of them and written."""
     reviewed: str | None = None
     """Rows that people labelled because no other labeller could; written by `factory review import` and trained on.
     Default: `reviewed.jsonl`, where it exists."""
+    ceiling: str | None = None
+    """Real labelled rows that are not trained on: they give the ceiling the student is compared with."""
     holdout: str | None = None
     """Gold rows, read only by the final report."""
     licence: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -136,10 +140,19 @@ class Prices(Model):
     output_usd_per_million: Annotated[float, Field(ge=0)]
 
 
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+class _PriceList(Model):
+    """What is in `prices.yaml`."""
+
+    batch_ratio: Annotated[float, Field(gt=0, le=1)]
+    models: dict[str, tuple[float, float]]
+
+
 @cache
-def _price_list() -> dict[str, tuple[float, float]]:
-    listed: dict[str, tuple[float, float]] = yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8"))
-    return listed
+def _price_list() -> _PriceList:
+    return _PriceList.model_validate(yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8")))
 
 
 def _is_plain_url(url: str) -> bool:
@@ -165,8 +178,8 @@ class TeacherSpec(Model):
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Requests in flight at once; default: 4 for the embedded teacher, 8 for others."""
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """How long one attempt may take."""
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    """How long one attempt may take; default: 900 for the embedded teacher, 120 for others."""
     deadline_s: Annotated[float, Field(gt=0)] | None = None
     """How long one request may take with all its attempts; then its row is left out and asked for again next time."""
     hedge_after_s: Annotated[float, Field(gt=0)] | None = None
@@ -176,7 +189,8 @@ class TeacherSpec(Model):
     """Tokens of the prompt and the most that may be written, evenly spread, as servers count them."""
     budget: Budget = Budget()
     prices: Prices | None = None
-    """Default: the list of known prices (factory/prices.yaml) for models of OpenAI itself."""
+    """What is really paid, in mode `batch` too; default: the list of known prices (factory/prices.yaml) for models of
+    OpenAI itself."""
 
     # Neither message repeats the value: it may hold a secret.
     @field_validator("api_key_env")
@@ -204,10 +218,22 @@ class TeacherSpec(Model):
         """Prices of the spec, else those of the list; None where neither knows."""
         if self.prices is not None or self.name != "openai" or self.model is None:
             return self.prices
-        if self.base_url is not None and not self.base_url.startswith("https://api.openai.com/"):
+        if not self.is_openai:
             return None  # another server may serve a model of the same name at any price
-        known = _price_list().get(re.sub(r"-\d{4}-\d\d-\d\d$", "", self.model))
-        return known and Prices(input_usd_per_million=known[0], output_usd_per_million=known[1])
+        known = _price_list().models.get(re.sub(r"-\d{4}-\d\d-\d\d$", "", self.model))
+        ratio = _price_list().batch_ratio if self.mode == "batch" else 1.0
+        return known and Prices(input_usd_per_million=known[0] * ratio, output_usd_per_million=known[1] * ratio)
+
+    @property
+    def url(self) -> str:
+        """Address of an OpenAI-compatible server, from the spec or the environment."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether that is OpenAI itself."""
+        parts = urlsplit(self.url)
+        return (parts.scheme, parts.hostname) == ("https", "api.openai.com")
 
     @model_validator(mode="after")
     def _check_money(self) -> "TeacherSpec":
@@ -220,6 +246,8 @@ class TeacherSpec(Model):
             raise ValueError("the openai teacher needs a model name")
         if self.name != "openai" and self.mode == "batch":
             raise ValueError(f"mode batch is for the openai teacher; the {self.name} teacher answers live")
+        if self.name == "embedded" and self.hedge_after_s is not None:
+            raise ValueError("hedge_after_s: the embedded teacher has nobody to ask a second time but itself")
         return self
 
 
@@ -235,10 +263,11 @@ class SynthesisSpec(Model):
 
     strategies: tuple[Plugin, ...] = (Plugin(name="attributes"),)
     per_label: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Accepted rows wanted for each label, those of the pool included; null: 60, or 10 where the teacher labels a pool,
-    since real texts teach more than written ones do."""
+    """Accepted rows wanted for each label, real and varied ones included; null: 60, or 10 where the teacher labels a
+    pool or there are train rows, since real texts teach more than written ones do."""
     max_rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    """Rounds of writing, verifying and counting before a shortfall is accepted and reported."""
+    """Rounds of writing, verifying and counting before a shortfall is accepted and reported. Rows that the last filter,
+    `label-noise`, rejects are not written again: it judges a finished set."""
 
 
 class Rule(Model):
@@ -258,25 +287,46 @@ class Rule(Model):
         return self
 
 
+class AugmentationSpec(Model):
+    """How the rows of `data.seeds` and `data.train` are varied; without such rows nothing is."""
+
+    strategies: tuple[Plugin, ...] = (Plugin(name="more-like-these"), Plugin(name="paraphrase"))
+    """An empty list switches it off."""
+    per_label: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Texts to ask for from the rows of each label, shared evenly by the strategies; null: 40, or as `per_row` says."""
+    per_row: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Texts to ask for from each row instead, so that frequent labels get more of them."""
+
+    @model_validator(mode="after")
+    def _check_amount(self) -> "AugmentationSpec":
+        if self.per_label is not None and self.per_row is not None:
+            raise ValueError("give per_label or per_row, not both")
+        return self
+
+
 class LabellingSpec(Model):
     """What the teacher does after writing."""
 
     verify: bool = True
     """Label each generated text again, keep the distribution as soft label, reject what disagrees."""
+    min_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Calibrated probability that the teacher's second label needs, where its server gives log-probabilities."""
+    on_disagreement: Literal["reject", "relabel"] = "reject"
+    """What becomes of a text whose second label is not the one it was written for."""
     soft_labels: bool = False
     """Train students on the teacher's distributions instead of its labels; see docs/decisions/0005."""
     label_pool: Annotated[int, Field(ge=0)] = 400
     """Rows of the pool that the teacher labels for training; 0 for none."""
-    voters: tuple[Plugin, ...] = ()
-    """Who else has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`,
-    `student`; none: its answers stand."""
+    voters: tuple[Plugin, ...] = (Plugin(name="teacher"), Plugin(name="nearest-description"))
+    """Who has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`, `student`;
+    none: its answers stand, without calibration."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
     """What the voter `rules` goes by; each rule votes for itself."""
-    aggregation: Plugin = Plugin(name="discounted")
-    """How votes become one answer: `majority`, `dawid-skene`, `mace`, or `discounted`, for voters who repeat each
-    other."""
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Probability that the winning label needs; rows below are left to people (`factory review`)."""
+    aggregation: Plugin = Plugin(name="pooled")
+    """How votes become one answer: `pooled` multiplies distributions; `majority`, `dawid-skene`, `mace`, and
+    `discounted`, for voters who repeat each other, count labels."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that the winning label must exceed; other rows are left to people (`factory review`)."""
     ask_directly: Annotated[int, Field(ge=0)] = 200
     """Holdout rows on which the teacher itself is measured (a stratified sample); 0 for none."""
 
@@ -301,6 +351,7 @@ class Spec(Model):
     labels: Annotated[tuple[Label, ...], Field(min_length=2, json_schema_extra={"maxItems": MOST_LABELS})]
     data: Data = Data()
     teacher: TeacherSpec = TeacherSpec()
+    augmentation: AugmentationSpec = AugmentationSpec()
     synthesis: SynthesisSpec = SynthesisSpec()
     labelling: LabellingSpec = LabellingSpec()
     curation: tuple[Plugin, ...] = (Plugin(name="dedup"), Plugin(name="leakage"), Plugin(name="label-noise"))
@@ -310,6 +361,9 @@ class Spec(Model):
         Plugin(name="static-embedding"),
         Plugin(name="tfidf-linear"),
     )
+    encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
+    """What filters, the voter `nearest-description` and its baseline compare texts with: a name, a hub id or a folder.
+    Students have an encoder of their own, which is released with them."""
     gate: Gate = Gate()
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
@@ -322,7 +376,14 @@ class Spec(Model):
     def wanted_per_label(self) -> int:
         """Accepted rows wanted for each label."""
         has_pool = self.data.pool is not None and self.labelling.label_pool > 0
-        return self.synthesis.per_label or (10 if has_pool else 60)
+        return self.synthesis.per_label or (10 if has_pool or self.data.train is not None else 60)
+
+    @model_validator(mode="after")
+    def _check_augmentation(self) -> "Spec":
+        has_rows = self.data.seeds is not None or self.data.train is not None
+        if not has_rows and self.augmentation.strategies and self.augmentation != AugmentationSpec():
+            raise ValueError("augmentation varies real labelled rows: name them under data.train or data.seeds")
+        return self
 
     @field_validator("name")
     @classmethod

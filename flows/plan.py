@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from factory.check import Task
+from factory.curation.gather import GatherParams
 from factory.data import DataFile
 from factory.evaluation.sample import SampleParams
 from factory.labelling.annotate import AnnotateParams, label_requests, telling_tokens
 from factory.spec import Prices
 from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
 from factory.synthesis import STRATEGIES
+from factory.synthesis.augment import AugmentParams
+from factory.synthesis.augmenters import AUGMENTERS
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import REPLIES_FILE, open_teacher
 from factory.teacher.forecast import Forecast, forecast
@@ -118,7 +121,7 @@ class Planner:
             if self.prober is not None:
                 probed = self.prober(stage, params, inputs=inputs, resources=resources)
         n_rows = _expected_rows(params, inputs or {}, resources or {})
-        cost = _cost(stage, params, n_rows) if asks else Forecast()
+        cost = _cost(stage, params, n_rows, inputs or {}) if asks else Forecast()
         n_stored = self._n_stored(probed, waits=bool(waits_for)) if cost.calls else None
         self.stages.append(PlannedStage(stage.name, False, because, cost, asks, n_stored))
         if probed is not None:
@@ -215,21 +218,32 @@ def _expected_rows(params: BaseModel, inputs: Mapping[str, Artifact[Any]], resou
     """Guess how many rows a stage that is not cached will have; only stages that ask the teacher need to know."""
     if isinstance(params, WriteParams):
         return sum(params.wanted)
+    if isinstance(params, GatherParams):
+        return sum(_n_rows(part) for part in inputs.values())
+    if isinstance(params, AugmentParams):
+        per_label = _n_rows(inputs["rows"]) // len(params.labels)
+        return len(params.labels) * params.n_texts(max(1, per_label))
     file = resources.get("file")
     if isinstance(file, DataFile):
         return sum(1 for line in file.path.read_bytes().splitlines() if line.strip())
     rows = inputs.get("rows")
     if rows is None:
         return 0
-    n_rows = rows.n_rows if isinstance(rows, Pending) else len(rows.load().kept)
-    return min(params.n, n_rows) if isinstance(params, SampleParams) else n_rows
+    return min(params.n, _n_rows(rows)) if isinstance(params, SampleParams) else _n_rows(rows)
 
 
-def _cost(stage: Stage[Any], params: BaseModel, n_rows: int) -> Forecast:
-    """Estimate what a stage that uses the teacher would ask."""
+def _n_rows(rows: Artifact[Any]) -> int:
+    return rows.n_rows if isinstance(rows, Pending) else len(rows.load().kept)
+
+
+def _cost(stage: Stage[Any], params: BaseModel, n_rows: int, inputs: Mapping[str, Artifact[Any]]) -> Forecast:
+    """Estimate what a stage that uses the teacher, and will have so many rows, would ask."""
     if isinstance(params, WriteParams):
         strategy = next(strategy for strategy in STRATEGIES.values() if stage.run is strategy.stage.run)
         return strategy.forecast(params)
+    if isinstance(params, AugmentParams):
+        augmenter = next(augmenter for augmenter in AUGMENTERS.values() if stage.run is augmenter.stage.run)
+        return augmenter.forecast(params, _n_rows(inputs["rows"]))
     if isinstance(params, AnnotateParams):
         n_tokens = telling_tokens(params.names)
         texts = [f"{number:x<{TYPICAL_TEXT_CHARS}}" for number in range(n_rows)]

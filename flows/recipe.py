@@ -24,7 +24,7 @@ from factory.evaluation.baselines import MAJORITY, MajorityParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
 from factory.evaluation.verdict import Evaluation, Regime
-from factory.labelling.verify import VERIFY, VerifyParams
+from factory.labelling.verify import VERIFY
 from factory.records import Origin, Predictions, Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
@@ -36,10 +36,9 @@ from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
 from flows.audit import audit_rows
+from flows.augmentation import augment, compared_rows, count_real, expected_varied, gather_real, real_texts, with_real
 from flows.pool import label_pool, settle
 from flows.steps import (
-    CEILING,
-    ENCODER,
     NOISE_JUDGE,
     Runner,
     ask_descriptions,
@@ -48,6 +47,7 @@ from flows.steps import (
     label_sample,
     named,
     predict,
+    verify_params,
 )
 
 EXPECTED_ACCEPTED_RATIO = 0.8
@@ -99,12 +99,13 @@ def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
         The artifacts that the release is made of.
     """
     files = {key: read_file(task, key, run) for key in task.files}
-    rows = filter_noise(task, write_rows(task, files, teacher, run), run)
+    real = gather_real(task, files, run)
+    rows = filter_noise(task, write_rows(task, files, real, teacher, run), run)
     audit = audit_rows(task, files, rows, run)
     students = {plugin.name: train(task, plugin, rows, run) for plugin in task.spec.students}
     champion = pick(students, run)
     made = Made(students, champion, export(task, students[champion], rows, run))
-    evaluation = judge(task, files, rows, made, teacher, run)
+    evaluation = judge(task, files, real, rows, made, teacher, run)
     speed = run(
         MEASURE, MeasureParams(), inputs={"exported": made.exported, "rows": rows}, resources={"machine": Machine()}
     )
@@ -117,14 +118,15 @@ def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
     return run(named(READ, key), params, resources={"file": task.files[key]})
 
 
-def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher, run: Runner) -> Artifact[Rows]:
-    """Let the teacher label real texts, then write and verify others, until each label has enough accepted rows.
-
-    Real rows come first, so that of two that say the same the generated one goes.
+def write_rows(
+    task: Task, files: Mapping[str, Artifact[Rows]], real: Artifact[Rows] | None, teacher: Teacher, run: Runner
+) -> Artifact[Rows]:
+    """Let the teacher label real texts, vary labelled ones, then write others, until each label has enough rows.
 
     Args:
         task: The task.
-        files: Its data files; seeds are trained on, pool rows too once the teacher has labelled a sample of them.
+        files: Its data files; pool rows are trained on once the teacher has labelled a sample of them.
+        real: Rows that people labelled; varied, shown to the teacher, and trained on.
         teacher: Whom to ask.
         run: Runs the stages.
 
@@ -134,22 +136,31 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
+    # Rows of the pool come first, so that of two that say the same the made one goes. Rows that people labelled never
+    # pass a filter with made ones: made ones too near to them go.
     if "reviewed" in files:
         parts["reviewed"] = files["reviewed"]  # rows of the pool, so they too may be too near to the holdout
     if "pool" in files and spec.labelling.label_pool:
         silver = label_pool(task, files["pool"], teacher, run)
         parts["pool"] = settle(task, silver, files.get("reviewed"), run)
+    for name, made in augment(task, real, teacher, run).items():
+        parts[name] = made[-1]
+        steps += made
+    like = real_texts(files, real, parts.get("pool"), run)
     per_label = spec.wanted_per_label
-    missing = dict.fromkeys(spec.label_names, per_label)
+    n_real = count_real(task, real, run)
+    missing = {label: max(0, per_label - n_real[label]) for label in spec.label_names}
     accepted_ratio = dict.fromkeys(spec.label_names, EXPECTED_ACCEPTED_RATIO)
     asked: Counter[str] = Counter()
-    in_pool: Counter[str] = Counter()
-    for round_ in range(0 if parts else 1, spec.synthesis.max_rounds + 1):  # round 0: what is there before any writing
+    before: Counter[str] = Counter()
+    rows: Artifact[Rows] | None = None
+    n_rounds = spec.synthesis.max_rounds if any(missing.values()) else 0
+    for round_ in range(0 if parts else 1, n_rounds + 1):  # round 0: what is there before any writing
         wanted = {label: math.ceil(n / accepted_ratio[label]) for label, n in missing.items()} if round_ else {}
         asked.update(wanted)
         for plugin in spec.synthesis.strategies if wanted else ():
             share = {label: math.ceil(n / len(spec.synthesis.strategies)) for label, n in wanted.items()}
-            written, verified = write(task, plugin, share, round_, teacher, run)
+            written, verified = write(task, plugin, share, round_, like, teacher, run)
             parts[f"{plugin.name}-{round_}"] = verified
             steps += [written] if verified is written else [written, verified]
         rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
@@ -158,19 +169,17 @@ def write_rows(task: Task, files: Mapping[str, Artifact[Rows]], teacher: Teacher
         is_enough = "pool" in parts and spec.labelling.label_pool >= per_label * len(spec.labels)
         if known is None and (round_ or is_enough):
             break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
-        counts = Counter(known.kept["label"] if known else ())
-        missing = {label: max(0, per_label - counts[label]) for label in spec.label_names}
+        counts = Counter(known.kept["label"]) if known else expected_varied(task)
+        missing = {label: max(0, per_label - n_real[label] - counts[label]) for label in spec.label_names}
         if not any(missing.values()) or not spec.synthesis.strategies or ended_early(steps, run):
             break
         if round_:
             for label, n in asked.items():
-                ratio = (counts[label] - in_pool[label]) / max(1, n)
+                ratio = (counts[label] - before[label]) / max(1, n)
                 accepted_ratio[label] = min(1.0, max(LEAST_ACCEPTED_RATIO, ratio))
         else:
-            in_pool = counts
-    if "seeds" in files:
-        # Last, because the leakage filter protects them and would take each for a copy of itself.
-        rows = run(named(GATHER, "seeds"), GatherParams(), inputs={"rows": rows, "seeds": files["seeds"]})
+            before = counts
+    rows = with_real(task, rows, real, run)
     require_two_labels(rows, steps, run)
     return rows
 
@@ -210,9 +219,15 @@ def require_two_labels(rows: Artifact[Rows], steps: Sequence[Artifact[Rows]], ru
 
 
 def write(
-    task: Task, plugin: Plugin, wanted: Mapping[str, int], round_: int, teacher: Teacher, run: Runner
+    task: Task,
+    plugin: Plugin,
+    wanted: Mapping[str, int],
+    round_: int,
+    like: Artifact[Rows] | None,
+    teacher: Teacher,
+    run: Runner,
 ) -> tuple[Artifact[Rows], Artifact[Rows]]:
-    """Let one strategy write, and the teacher label again what it wrote; return both steps."""
+    """Let one strategy write, like real rows if there are any, and the teacher label that again; return both steps."""
     spec, strategy = task.spec, STRATEGIES[plugin.name]
     params = WriteParams(
         description=spec.description,
@@ -222,20 +237,23 @@ def write(
         seed=spec.seed,
         options=strategy.options(**plugin.params),
     )
-    rows = run(named(strategy.stage, round_), params, resources={"teacher": teacher})
+    resources: dict[str, Any] = {"teacher": teacher}
+    inputs: dict[str, Artifact[Rows]] = {}
+    if like is not None and strategy.takes_real:
+        inputs, resources = {"real": like}, {**resources, "encoder": load_encoder(task.spec.encoder)}
+    rows = run(named(strategy.stage, round_), params, inputs=inputs, resources=resources)
     if not spec.labelling.verify:
         return rows, rows
-    verify = VerifyParams(description=spec.description, labels=spec.labels)
     stage = named(VERIFY, f"{plugin.name}-{round_}")
-    return rows, run(stage, verify, inputs={"rows": rows}, resources={"teacher": teacher})
+    return rows, run(stage, verify_params(task), inputs={"rows": rows}, resources={"teacher": teacher})
 
 
 def curate(
     task: Task, rows: Artifact[Rows], files: Mapping[str, Artifact[Rows]], suffix: str, run: Runner
 ) -> Artifact[Rows]:
     """Apply the spec's filters that need no trained student, in spec order."""
-    encoder = load_encoder(ENCODER)
-    protected = {key: files[key] for key in ("holdout", "seeds") if key in files}
+    encoder = load_encoder(task.spec.encoder)
+    protected = {key: files[key] for key in ("holdout", "seeds", "train") if key in files}
     for plugin in task.spec.curation:
         stage = FILTERS[plugin.name]
         if stage is LABEL_NOISE:
@@ -295,6 +313,7 @@ def export(task: Task, student: Trained, rows: Artifact[Rows], run: Runner) -> A
 def judge(
     task: Task,
     files: Mapping[str, Artifact[Rows]],
+    real: Artifact[Rows] | None,
     rows: Artifact[Rows],
     made: Made,
     teacher: Teacher,
@@ -305,6 +324,7 @@ def judge(
     Args:
         task: The task.
         files: Its data files; without a holdout the figures are those of the out-of-fold rows, and say so.
+        real: The real rows among them, on which alone the same student is trained for comparison.
         rows: What the students were trained on.
         made: The students.
         teacher: Asked for the labels of a sample of the gold rows.
@@ -325,16 +345,18 @@ def judge(
     }
     for name, student in made.students.items():
         contenders[name] = predict(student.fitted, holdout, name, run)
-    if "train" in files:
-        ceiling = fit(task, made.students[made.champion].plugin, files["train"], CEILING, run)
-        contenders[CEILING] = predict(ceiling, holdout, CEILING, run)
+    for name, alone in compared_rows(files, real, run).items():
+        fitted = fit(task, made.students[made.champion].plugin, alone, name, run)
+        contenders[name] = predict(fitted, holdout, name, run)
     if spec.labelling.ask_directly:
         contenders["teacher"] = label_sample(task, holdout, spec.labelling.ask_directly, "holdout", teacher, run)
     return run(EVALUATE, params, inputs={"holdout": holdout, **contenders})
 
 
 def regime(task: Task) -> Regime:
-    """Name what real data the rows were made from; `train` and `holdout` are only measured on."""
+    """Name what real data the rows were made from; `ceiling` and `holdout` are only measured on."""
+    if "train" in task.files:
+        return Regime.AUG
     if "seeds" in task.files or "reviewed" in task.files:
         return Regime.FS
     return Regime.Z1 if "pool" in task.files else Regime.Z0

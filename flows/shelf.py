@@ -11,7 +11,7 @@ from factory.records import row_id
 from factory.spec import SPEC_FILE, load_spec
 from flows.builds import Build, builds_of, tasks_in
 from flows.evidence import Step, Table
-from flows.steps import CEILING
+from flows.steps import SHOWN_ONLY
 
 ID_LENGTH = 16
 """Of a row id, in hexadecimal digits."""
@@ -67,7 +67,7 @@ class Shelf:
 
     def learned_from(self, step: Step) -> Step | None:
         """Return the rows that a stage fitted a student to release on; None for all other stages."""
-        if step.fit is None or step.name == f"fit-{CEILING}":
+        if step.fit is None or step.name in SHOWN_ONLY:
             return None
         return self.having(step.inputs["rows"])
 

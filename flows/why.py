@@ -7,16 +7,16 @@ from typing import Any
 
 from factory.spec import Prices
 from factory.students.training import taught_rows
-from factory.teacher import REPLIES_FILE
+from factory.teacher import REPLIES_FILE, Reply
 from factory.teacher.budget import Spending
 from factory.teacher.replies import Replies
-from factory.teacher.wire import usage_of
+from factory.teacher.wire import decode, usage_of
 from flows.builds import Build
 from flows.evidence import Line, Step
 from flows.shelf import Shelf, find_row
-from flows.steps import CEILING
+from flows.steps import SHOWN_ONLY
 
-SHOWN_ONLY = "only to show what real rows would give"
+SHOWS_REAL_ROWS = "only to show what real rows would give"
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,7 @@ class Replied:
             problem = f"{failure.reason} after {tries}: {failure.detail}"
             return ReplyInfo(key, asked_by, problem, failure.endpoint, seconds=failure.seconds)
         usage = usage_of(found.reply)
-        choice = (found.reply.get("choices") or [{}])[0]
-        message = choice.get("message") or {}
+        answer = decode(found.reply, found.payload)
         payload = found.payload
         return ReplyInfo(
             key,
@@ -154,8 +153,8 @@ class Replied:
             endpoint=found.endpoint,
             model=str(payload.get("model", "")),
             messages=tuple({"role": one["role"], "content": one["content"]} for one in payload.get("messages", ())),
-            reply=message.get("content") or message.get("refusal") or "",
-            finish_reason=str(choice.get("finish_reason") or ""),
+            reply=answer.text if isinstance(answer, Reply) else answer.raw,
+            finish_reason=answer.finish_reason if isinstance(answer, Reply) else f"{answer.reason}: no answer",
             sample=found.sample,
             sampling_temperature=payload.get("temperature"),
             max_tokens=payload.get("max_tokens", payload.get("max_completion_tokens")),
@@ -294,7 +293,7 @@ def _learned(step: Step, shelf: Shelf, wanted: str) -> list[Verdict]:
                 weight=line["weight"],
                 position=position + 1,
                 n_rows=len(rows.kept),
-                note=SHOWN_ONLY if step.name == f"fit-{CEILING}" else "",
+                note=SHOWS_REAL_ROWS if step.name in SHOWN_ONLY else "",
             )
         )
     return verdicts

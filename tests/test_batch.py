@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from factory.events import Event, Progressed, Warned, listening
 from factory.spec import Budget, TeacherSpec
 from factory.teacher import Abstain, Message, Reply, Request, ask, open_teacher
 from factory.teacher.batch_service import BatchRules
+from factory.teacher.budget import upper_bound
 from factory.teacher.ledger import Ledger
 from factory.teacher.limits import Limits
 from factory.teacher.openai import OpenAITeacher
@@ -429,14 +431,54 @@ def test_the_budget_says_the_same_as_live_is_never_exceeded_and_does_not_grow_wh
         assert len(batches.submitted) == verdicts.count("")
 
 
-def test_a_request_that_was_not_answered_is_paid_for_when_it_is(tmp_path: Path) -> None:
+def test_an_answer_that_the_service_made_and_lost_is_charged_at_its_bound(tmp_path: Path) -> None:
     with BatchServer(mangle=lambda lines: b"".join(lines[:1])) as server:
         teacher = teacher_at(server, tmp_path)
         assert reasons(ask(teacher, questions(2))) == ["", "unavailable"]
-        assert teacher.spending.calls == 1
+        assert teacher.spending.calls == 2
         assert reasons(ask(teacher, questions(2))) == ["", ""]
-        assert (teacher.spending.calls, teacher.spending.tokens) == (2, 30)
+        assert teacher.spending.calls == 3
+        assert teacher.spending.tokens == 30 + sum(upper_bound(question("question 1")).model_dump().values())
         teacher.close()
+
+
+def test_what_an_expired_batch_left_undone_is_not_charged(tmp_path: Path) -> None:
+    with BatchServer(answer=lambda body: None, status=lambda batch: "expired") as server:
+        teacher = teacher_at(server, tmp_path)
+        with pytest.raises(TeacherUnavailable, match="expired"):
+            ask(teacher, questions(3))
+        assert teacher.spending.calls == 0
+        teacher.close()
+
+
+@pytest.mark.parametrize("lost", ["lines", "bodies"])
+def test_the_budget_holds_over_many_runs_although_answers_are_lost(tmp_path: Path, lost: str) -> None:
+    paid: list[str] = []
+
+    def answer(body: Body) -> Answer:
+        paid.append(text_of(body))
+        good = completion(f"answer to {text_of(body)}")
+        return 200, {"choices": "garbage", "usage": good["usage"]} if lost == "bodies" else good
+
+    with BatchServer(answer=answer, mangle=lambda lines: b"".join(lines[:2])) as server:
+        for _ in range(4):
+            with suppress(TeacherUnavailable):
+                asked_of(teacher_at(server, tmp_path, Budget(calls=10)), questions(20))
+    assert len(paid) == 10
+
+
+def test_a_model_without_log_probabilities_is_asked_without_them(tmp_path: Path) -> None:
+    def answer(body: Body) -> Answer:
+        if "logprobs" in body:
+            return 400, {"error": {"message": "logprobs are not supported by this model"}}
+        return 200, completion(f"answer to {text_of(body)}")
+
+    with BatchServer(answer=answer) as server:
+        asked = [replace(one, top_logprobs=5) for one in questions(5)]
+        assert reasons(asked_of(teacher_at(server, tmp_path), asked)) == [""] * 5
+        n_submitted = len(server.submitted)
+        assert reasons(asked_of(teacher_at(server, tmp_path), asked)) == [""] * 5
+        assert len(server.submitted) == n_submitted == 10
 
 
 # Runs that die
@@ -638,6 +680,20 @@ def test_the_key_is_in_no_file_no_message_and_no_log(tmp_path: Path, caplog: pyt
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"batches.json", "replies.log", "failures.jsonl"} <= {path.name for path in files}
     assert not any(KEY.encode() in path.read_bytes() for path in files)
+
+
+def test_the_key_is_blotted_out_however_it_is_written(tmp_path: Path) -> None:
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in KEY).encode()
+
+    def mangle(lines: list[bytes]) -> bytes:
+        return b"".join(lines).replace(b"question", escaped)
+
+    with BatchServer(mangle=mangle) as server:
+        teacher = teacher_at(server, tmp_path)
+        (answer,) = ask(teacher, questions(1))
+        teacher.close()
+    assert answer == Reply("answer to *** 0", "stop", 10, 5)
+    assert KEY not in (tmp_path / "replies.log").read_text()
 
 
 def test_warnings_are_for_batches_that_run_on_only(tmp_path: Path) -> None:

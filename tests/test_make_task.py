@@ -47,7 +47,7 @@ def test_z0_gives_descriptions_and_a_holdout_only(data: Path, tmp_path: Path) ->
 def test_z1_adds_a_pool_without_labels_and_train_is_asked_for(data: Path, tmp_path: Path) -> None:
     done = run("trec6", "--data", data, "--regime", "z1", "--train", "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
-    assert list(check_task(tmp_path / "out").files) == ["pool", "train", "holdout"]
+    assert list(check_task(tmp_path / "out").files) == ["pool", "ceiling", "holdout"]
     assert rows_of(tmp_path / "out" / "pool.jsonl") == [{"text": row["text"]} for row in TRAIN]
     assert rows_of(tmp_path / "out" / "train.jsonl")[0] == {"text": "text 0", "label": "yes"}
 

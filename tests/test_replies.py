@@ -1,8 +1,11 @@
+import json
 import os
 import resource
 import subprocess
 import sys
 import threading
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +250,78 @@ def test_pruning_keeps_what_it_is_told_and_readers_follow(replies: Replies) -> N
     reader.close()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lines_that_change_places_while_the_file_is_open_are_not_mistaken_for_each_other(replies: Replies) -> None:
+    keys = [put(replies, number, f"answer {number}") for number in range(9)]
+    lines = replies.path.read_bytes().splitlines(keepends=True)
+    assert len({len(line) for line in lines}) == 1
+    with replies.path.open("r+b") as file:
+        file.write(b"".join(reversed(lines)))
+    assert [replies.get(key) for key in keys] == [completion(f"answer {number}") for number in range(9)]
+    assert replies.n_damaged == 0
+
+
+def test_damage_to_a_key_is_noticed(replies: Replies) -> None:
+    keys = [put(replies, number) for number in range(3)]
+    content = bytearray(replies.path.read_bytes())
+    place = len(content) // 3
+    content[place] = ord("1") if content[place] == ord("0") else ord("0")
+    replies.path.write_bytes(bytes(content))
+    again = Replies(replies.path)
+    assert [again.get(key) is not None for key in keys] == [True, False, True]
+    assert (len(again), again.n_damaged) == (2, 1)
+    again.close()
+
+
+def line_of_before(number: int, key: str | None = None) -> bytes:
+    """Return a line as it was written when the checksum did not cover the key."""
+    one = exchange(number)
+    content = {"endpoint": "e", "payload": one.payload, "sample": 0, "reply": one.reply, "seconds": 1.5}
+    text = json.dumps(content).encode()
+    return b"%s %08x %s\n" % ((key or one.key).encode(), zlib.crc32(text), text)
+
+
+def test_a_store_of_before_is_read_and_its_keys_are_checked(replies: Replies) -> None:
+    replies.path.parent.mkdir()
+    replies.path.write_bytes(line_of_before(1) + line_of_before(2, key="0" * 64) + line_of_before(3))
+    assert [replies.get(exchange(number).key) is not None for number in (1, 2, 3)] == [True, False, True]
+    assert (len(replies), replies.n_damaged) == (2, 1)
+
+
+@pytest.mark.parametrize("how", ["zeroed", "one line, damaged", "every line damaged"])
+def test_a_store_without_a_whole_line_is_moved_aside_and_the_work_goes_on(replies: Replies, how: str) -> None:
+    for number in range(1 if how.startswith("one") else 5):
+        put(replies, number)
+    replies.close()
+    content = replies.path.read_bytes()
+    damaged = b"z" + content[1:].replace(b'"seconds"', b'"sekonds"') if how != "zeroed" else bytes(len(content))
+    replies.path.write_bytes(damaged)
+    warnings: list[Event] = []
+    with listening(warnings.append):
+        assert replies.get(exchange(1).key) is None
+    assert any("replies.log.damaged-1" in str(event) for event in warnings)
+    key = put(replies, 1)
+    assert Replies(replies.path).get(key) == completion()
+    assert replies.path.with_name("replies.log.damaged-1").read_bytes() == damaged
+
+
+def test_a_line_of_a_newer_version_is_read_as_far_as_it_is_known(replies: Replies) -> None:
+    put(replies, 1)
+    one = exchange(2)
+    text = json.dumps({**asdict(one), "mood": "good"}).encode()
+    checksum = zlib.crc32(one.key.encode(), zlib.crc32(text))
+    with replies.path.open("ab") as file:
+        file.write(b"%s %08x %s\n" % (one.key.encode(), checksum, text))
+    assert replies.get(one.key) == completion()
+    assert len(list(replies.exchanges())) == 2
+
+
+def test_half_an_emoji_in_a_question_does_not_change_its_key(replies: Replies) -> None:
+    asked = Exchange("e", {"asked": "hi \ud83d"}, 0, completion(), 0.0)
+    replies.put(asked.key, asked)
+    assert [one.key for one in replies.exchanges()] == [asked.key]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text() | st.integers() | st.none()))
 def test_any_json_reply_survives(replies: Replies, raw: dict[str, Any]) -> None:
     asked = Exchange("e", {"asked": raw}, 0, raw, 0.0)

@@ -228,7 +228,8 @@ def test_the_next_build_trains_on_what_came_back(place: tuple[Path, Path, Path])
     run = Plain(outputs / "scripted")
     teacher = open_teacher(task.spec.teacher, folder=folder, outputs=outputs)
     try:
-        rows = write_rows(task, {key: read_file(task, key, run) for key in task.files}, teacher, run).load()
+        files = {key: read_file(task, key, run) for key in task.files}
+        rows = write_rows(task, files, None, teacher, run).load()
     finally:
         teacher.close()
     gold = [(row["text"], row["label"]) for row in rows.kept if row["origin"] == "gold"]

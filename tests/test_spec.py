@@ -83,8 +83,8 @@ seed: true
         "8: teacher.name: 'openia' is not one of embedded, openai, scripted; nearest: 'openai'",
         "9: teacher.budget.tokens: expected a whole number, got 'many'",
         "9: teacher.budget.call: unknown key, not one of calls, tokens, usd; nearest: 'calls'",
-        "10: studnets: unknown key, not one of name, kind, description, labels, data, teacher, synthesis, labelling, "
-        "curation, students, gate, seed; nearest: 'students'",
+        "10: studnets: unknown key, not one of name, kind, description, labels, data, teacher, augmentation, "
+        "synthesis, labelling, curation, students, encoder and 2 more; nearest: 'students'",
         "12: students[0].params: expected a mapping (`key: value` lines), got 3",
         "13: students[1].name: is missing",
         "14: labelling.verify: expected true or false, got 'yes'",
@@ -360,5 +360,22 @@ def test_known_prices_are_used_and_unknown_ones_with_a_money_limit_are_an_error(
 
 def test_every_listed_price_is_two_numbers_the_dearer_one_last() -> None:
     listed = yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8"))
-    assert len(listed) >= 5
-    assert all(0 < to_read < to_write for to_read, to_write in listed.values())
+    assert len(listed["models"]) >= 5
+    assert all(0 < to_read < to_write for to_read, to_write in listed["models"].values())
+    assert 0 < listed["batch_ratio"] <= 1
+
+
+def test_prices_are_those_of_whoever_is_asked_in_fact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = load_spec(write(folder, MONEY.format(model="gpt-4o-mini", more=", mode: batch"))).teacher.known_prices
+    assert batch is not None and batch.output_usd_per_million == pytest.approx(0.30)
+    for url in ("http://elsewhere/v1", "https://api.openai.com.elsewhere/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        (problem,) = problems(folder, MONEY.format(model="gpt-4o-mini", more=""))
+        assert "not known" in problem
+    more = ", base_url: 'https://api.openai.com'"  # the spec wins
+    assert load_spec(write(folder, MONEY.format(model="gpt-4o-mini", more=more))).teacher.known_prices is not None
+
+
+def test_the_embedded_teacher_is_not_asked_a_second_time(folder: Path) -> None:
+    (problem,) = problems(folder, FOUR_KEYS + "teacher: {name: embedded, hedge_after_s: 5}\n")
+    assert "hedge_after_s" in problem

@@ -8,7 +8,7 @@ import pytest
 
 from factory.errors import ArtifactCorrupt, FactoryError
 from factory.events import Event, Progressed, listening
-from factory.records import Origin, Predictions, Rows, TextRow, all_kept, text_dataset
+from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
 from factory.spec import Label
 from factory.store import key_of, run_stage
 from factory.students.training import (
@@ -20,6 +20,7 @@ from factory.students.training import (
     FittedStudent,
     PredictParams,
     cross_predict,
+    families,
     fit,
     predict,
     resources_for,
@@ -79,6 +80,34 @@ def test_a_text_that_comes_twice_is_held_out_twice() -> None:
     twins = [TextRow("book a table", "booking", Origin.GOLD)] * 2
     predicted = cross_predict(CrossPredictParams(**FITTING), rows=all_kept(text_dataset(rows + twins)))
     assert (predicted.probs[-2:, 2] < 1e-4).all()
+
+
+def varied(text: str, label: str, *parents: str) -> TextRow:
+    return TextRow(text, label, Origin.AUGMENTED, "paraphrase", parents=tuple(map(row_id, parents)))
+
+
+def test_a_row_is_held_out_with_the_rows_that_were_varied_from_it() -> None:
+    # Varied rows have every word of their parent: had they been learned, it would be known.
+    rows = [TextRow(t, label, Origin.GOLD) for label in ("music", "weather") for t in TEXTS[label]]
+    rows += [TextRow("xyzzy", "booking", Origin.GOLD), TextRow("plugh", "booking", Origin.GOLD)]
+    rows += [varied("xyzzy please", "booking", "xyzzy"), varied("xyzzy now", "booking", "xyzzy")]
+    predicted = cross_predict(CrossPredictParams(**FITTING), rows=all_kept(text_dataset(rows)))
+    found = dict(zip(predicted.ids, predicted.probs[:, 2], strict=True))
+    assert max(found[row_id(text)] for text in ("xyzzy", "xyzzy please", "xyzzy now")) < 0.5
+
+
+def test_families_are_of_one_parent_and_no_label_is_a_single_family() -> None:
+    rows = [
+        TextRow("a", "music", Origin.GOLD),
+        TextRow("b", "music", Origin.GOLD),
+        varied("a1", "music", "a"),
+        varied("ab", "music", "a", "b"),
+        TextRow("like a", "music", Origin.SYNTHETIC, parents=(row_id("a"),)),
+        TextRow("c", "weather", Origin.GOLD),
+        varied("c1", "weather", "c"),
+    ]
+    expected = ["a", "b", "a", "ab", "like a", "c", "c1"]
+    assert families(text_dataset(rows)) == [row_id(text) for text in expected]
 
 
 def test_progress_is_told_fold_by_fold() -> None:

@@ -16,11 +16,12 @@ from factory.records import Origin, row_id
 from factory.spec import Prices
 from factory.store import Artifact
 from factory.teacher import REPLIES_FILE
-from factory.teacher.replies import Replies
+from factory.teacher.replies import Exchange, Replies
 from flows.builds import BuildNote, builds_of
 from flows.shelf import list_rows
-from flows.why import Why, why
+from flows.why import Replied, Why, why
 from tests.conftest import Factory
+from tests.fault_server import completion
 from tests.noted_build import GOOD, RAW, WRONG, Built, build, scripted
 from tests.plain_runner import Plain
 from tests.scripted_task import LABELS
@@ -252,6 +253,27 @@ def test_a_pruned_reply_is_said_to_be_gone_and_a_failed_one_why_it_failed(tmp_pa
     }  # fmt: skip
     store.ledger.path.write_text(json.dumps(failure) + "\n", encoding="utf-8")
     assert why(GOOD, tmp_path / "outputs").histories[0].replies[0].problem == "deadline after 3 attempts: HTTP 503"
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ({"choices": ["what?"]}, "what?"),
+        ({"choices": [{"message": "hello"}]}, "hello"),
+        ({"choices": [{"message": {"content": ["parts"]}}]}, "parts"),
+        ({"choices": []}, "choices"),
+        (completion(None, refusal="I must not"), "I must not"),
+    ],
+)
+def test_a_reply_that_is_none_is_shown_as_it_came(raw: dict[str, Any], shown: str, tmp_path: Path) -> None:
+    asked = Exchange("e", {"model": "m", "messages": [{"role": "user", "content": "hi"}]}, 0, raw, 1.0)
+    store = Replies(tmp_path / REPLIES_FILE)
+    store.put(asked.key, asked)
+    store.close()
+    with Replied(tmp_path / REPLIES_FILE) as replied:
+        told = replied.info(asked.key, "verify", None)
+    assert shown in told.reply
+    assert told.finish_reason.endswith(": no answer")
 
 
 def test_evidence_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:

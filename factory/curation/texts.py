@@ -1,7 +1,5 @@
-"""When two texts are the same: folding, and vectors of many texts with progress."""
+"""What filters look at: folded texts, and vectors of many texts with progress."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,19 +7,11 @@ from numpy.typing import NDArray
 
 from factory.encoders import Encoder
 from factory.events import Progressed, emit
+from factory.texts import fold
 
-APOSTROPHES = re.compile(r"['’`´]")
-MARKS = re.compile(r"[.,;!?…\"“”„«»¿¡]")
-# Other punctuation carries meaning: `:)` is not `:(`, `C#` is not `C`, `-5` is not `5`.
+__all__ = ["encode", "fold"]
 
 ENCODE_AT_ONCE = 1024
-
-
-def fold(text: str) -> str:
-    """Reduce a text to what tells it from others: NFKC, no case, no sentence marks, no quotes, single spaces."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    # A text of nothing but marks keeps them: `?` and `!` are two texts.
-    return " ".join(MARKS.sub(" ", APOSTROPHES.sub("", plain)).split()) or " ".join(plain.split())
 
 
 def encode(texts: Sequence[str], encoder: Encoder, *, stage: str) -> NDArray[np.float32]:

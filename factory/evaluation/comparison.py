@@ -91,7 +91,7 @@ def evaluate(
         teacher: Rows that the teacher labelled when asked directly, those on which it abstained among the rejected;
             it may have been asked a sample only.
         **predictions: By contender: `student` is the released artifact; others may be the other students,
-            `nearest-description`, `majority` and `ceiling`. Found by row id.
+            `nearest-description`, `majority`, `real-rows` and `ceiling`. Found by row id.
 
     Returns:
         All figures with 95% bootstrap intervals; same input, same bytes.

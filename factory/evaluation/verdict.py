@@ -14,7 +14,8 @@ WHO = {
     TEACHER: "the LLM asked directly",
     "nearest-description": "no learning: nearest label description",
     "majority": "no learning: most frequent label",
-    "ceiling": "the same student trained on real labelled rows",
+    "real-rows": "the same student trained on the task's real labelled rows alone",
+    "ceiling": "the same student trained on the real labelled rows of data.ceiling",
 }
 
 OPEN_BECAUSE = {

@@ -16,7 +16,7 @@ def assign_folds(
     its rows allow, also when it has fewer than `n_folds`.
 
     Args:
-        groups: What must stay together, one entry a row, such as the text.
+        groups: What must stay together, one entry a row, such as the id of the text or of what it was varied from.
         labels: The label of each row; a group counts under the label of its first row.
         n_folds: How many folds are wanted; never more than there are groups.
         seed: Decides the order in which groups are dealt.

@@ -14,7 +14,7 @@ from pydantic import Field
 from factory.encoders import Encoder, load_encoder
 from factory.errors import ArtifactCorrupt
 from factory.events import Progressed, emit
-from factory.records import Predictions, Rows, without_soft_labels
+from factory.records import Origin, Predictions, Rows, without_soft_labels
 from factory.spec import Label, Model
 from factory.store import Resource, Stage
 from factory.students import STUDENTS, Student, make_student
@@ -121,7 +121,7 @@ def fit(params: FitParams, *, rows: Rows, encoder: Encoder | None = None) -> Fit
 
 
 def cross_predict(params: CrossPredictParams, *, rows: Rows, encoder: Encoder | None = None) -> Predictions:
-    """Predict each kept row by a student that has not seen its text.
+    """Predict each kept row by a student that has not seen its text, nor the row it was varied from.
 
     Args:
         params: Which student, on which labels, in how many folds.
@@ -133,7 +133,7 @@ def cross_predict(params: CrossPredictParams, *, rows: Rows, encoder: Encoder | 
     """
     kept = taught_rows(params, rows)
     n_folds = min(params.n_folds, STUDENTS[params.student].max_folds)
-    folds = assign_folds(list(kept["text"]), list(kept["label"]), n_folds, seed=params.seed)
+    folds = assign_folds(families(kept), list(kept["label"]), n_folds, seed=params.seed)
     n_folds = int(folds.max(initial=-1)) + 1
     probs = np.zeros((len(kept), len(params.labels)))
     for fold in range(n_folds):
@@ -162,6 +162,30 @@ def taught_rows(params: FitParams, rows: Rows) -> "Dataset":
     weights = [weight * even / counts[label] for weight, label in zip(kept["weight"], kept["label"], strict=True)]
     feature = kept.features["weight"]
     return kept.remove_columns("weight").add_column("weight", weights, feature=feature)
+
+
+def families(rows: "Dataset") -> list[str]:
+    """Name what each row belongs to: the one row it was varied from, else itself; equal texts are one family.
+
+    Args:
+        rows: Training rows.
+
+    Returns:
+        A name for each row. The rows of a label that is a single family are on their own, or held out together they
+        would leave nothing to learn the label from.
+    """
+    columns = zip(rows["id"], rows["parents"], rows["origin"], strict=True)
+    found = [
+        parents[0] if origin == Origin.AUGMENTED and len(parents) == 1 else row_id
+        for row_id, parents, origin in columns
+    ]
+    names: dict[str, set[str]] = {}
+    for family, label in zip(found, rows["label"], strict=True):
+        names.setdefault(label, set()).add(family)
+    return [
+        family if len(names[label]) > 1 else row_id
+        for family, label, row_id in zip(found, rows["label"], rows["id"], strict=True)
+    ]
 
 
 def _predict_in_chunks(student: Student, rows: "Dataset") -> NDArray[np.float64]:

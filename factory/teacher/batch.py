@@ -22,20 +22,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from factory.errors import TeacherUnavailable
 from factory.events import Progressed, Warned, emit
 from factory.teacher.batch_memory import BatchMemory, Sent
 from factory.teacher.batch_service import ENDED, SAME_COMMAND, Batch, BatchRules, BatchService, Counts
 from factory.teacher.chat import ChatConnection
-from factory.teacher.endpoint import Connection, Declined, Endpoint, Retryable
+from factory.teacher.endpoint import Connection, Declined, Doubtful, Endpoint, Retryable
 from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, Request
 from factory.teacher.replies import Exchange, Replies, key_of
 from factory.teacher.wire import excerpt
 
-GATHERING = Limits(concurrency=100_000, timeout_s=math.inf, max_attempts=1, first_call_alone=False)
+GATHERING = Limits(concurrency=100_000, timeout_s=math.inf, max_attempts=1, first_call_alone=False, is_resumed=True)
 """For the engine, which only hands requests over; two full batches at once, which is about a gigabyte."""
 READS = 3
 """A complete batch whose files lack answers is read so often: they have been paid for."""
@@ -191,9 +190,6 @@ class _BatchConnection:
             if left:
                 await asyncio.sleep(wait_s)
                 wait_s = min(1.5 * wait_s, self._service.rules.longest_poll_s)
-        if missing and len(missing) == len(asked):
-            message = f"{self._identity}: no request was answered: {next(iter(missing.values())).abstain.raw}"
-            raise TeacherUnavailable(message, hint="run the same command again later: it asks for them anew")
         await self._hand_over(missing, asked)
 
     async def _collect(self, batch: Batch, keys: list[str], asked: Mapping[str, _Asked]) -> dict[str, Declined]:
@@ -209,7 +205,8 @@ class _BatchConnection:
                 break
         await self._memory.forget(batch.id, keys)  # only now: until here, another run could do all this again
         why = f"{batch.id} {batch.status} without an answer to it"
-        nothing = _unavailable(why + (f": {excerpt(batch.errors)}" if batch.errors else ""))
+        why += f": {excerpt(batch.errors)}" if batch.errors else ""
+        nothing = _unavailable(why, may_be_paid=batch.status == "completed")
         missing = {key: nothing for key in keys if key not in found}
         for key, failure in found.items():
             if isinstance(failure, Declined) and failure.abstain.may_pass:
@@ -221,8 +218,8 @@ class _BatchConnection:
         """Take in a file, its lines in any order, some of them twice, damaged or not ours; a reply beats a failure."""
         for row in io.BytesIO(content):
             try:
-                line = _Line.model_validate_json(self._service.chat.scrub(row.decode("utf-8", "replace")))
-            except ValidationError:
+                line = _Line.model_validate(self._service.chat.read_json(row.decode("utf-8", "replace")))
+            except ValueError:  # also what pydantic raises
                 continue
             key, response = line.custom_id, line.response or _Response()
             if key not in keys or (key in found and found[key] is None):
@@ -237,8 +234,12 @@ class _BatchConnection:
                 found.setdefault(key, self._failure(response.status_code, excerpt(line.error or body)))
 
     def _failure(self, status: int, text: str) -> Exception:
-        failure = self._service.chat.failure(status, text, {}) if status >= 400 else Retryable(text)
-        return _unavailable(str(failure)) if isinstance(failure, Retryable) else failure
+        # Status 200 with something strange was paid for; without a status, it was not the turn of the request.
+        more = Retryable(text, may_be_paid=status == 200)
+        failure = self._service.chat.failure(status, text, {}) if status >= 400 else more
+        if isinstance(failure, Retryable):
+            return _unavailable(str(failure), may_be_paid=failure.may_be_paid)
+        return failure.error if isinstance(failure, Doubtful) else failure
 
     async def _hand_over(self, found: Mapping[str, Exception | None], asked: Mapping[str, _Asked]) -> None:
         for n, (key, failure) in enumerate(found.items()):
@@ -246,11 +247,13 @@ class _BatchConnection:
                 await asyncio.sleep(0)
             if not asked[key].outcome.done():
                 reply = self._replies.get(key) if failure is None else failure
-                asked[key].outcome.set_result(reply or _unavailable("its line in the reply store is damaged"))
+                asked[key].outcome.set_result(
+                    reply or _unavailable("its line in the reply store is damaged", may_be_paid=True)
+                )
 
 
-def _unavailable(why: str) -> Declined:
-    return Declined(Abstain("unavailable", why))
+def _unavailable(why: str, *, may_be_paid: bool = False) -> Declined:
+    return Declined(Abstain("unavailable", why), may_be_paid=may_be_paid)
 
 
 def _split(payloads: Mapping[str, Mapping[str, Any]], rules: BatchRules) -> Iterator[tuple[list[str], bytes]]:

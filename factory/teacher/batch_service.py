@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from factory.errors import TeacherRefused, TeacherUnavailable
 from factory.teacher.chat import ChatConnection
-from factory.teacher.endpoint import Declined, Retryable
+from factory.teacher.endpoint import Declined, Doubtful, Retryable
 from factory.teacher.limits import Limits
 
 T = TypeVar("T")
@@ -138,11 +138,12 @@ class BatchService:
 
     async def _call(self, kind: type[M], method: Literal["get", "post"], path: str, **more: Any) -> M:
         content = await self.chat.call(method, path, **more)
-        text = self.chat.scrub(content.decode("utf-8", "replace"))
+        text = content.decode("utf-8", "replace")
         try:
-            return kind.model_validate_json(text)
-        except ValidationError:
-            raise Retryable(f"{path}: not what a Batch API answers: {text[:200]!r}") from None
+            return kind.model_validate(self.chat.read_json(text))
+        except ValueError:  # also what pydantic raises
+            said = repr(self.chat.scrub(text[:200]))
+            raise Retryable(f"{path}: not what a Batch API answers: {said}") from None
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         started = time.monotonic()
@@ -153,7 +154,8 @@ class BatchService:
             except Declined as declined:
                 message = f"the service does not take the batch: {declined.abstain.raw}"
                 raise TeacherRefused(message, hint="its words say what to change") from None
-            except TeacherRefused as refused:
+            except (TeacherRefused, Doubtful) as error:
+                refused = error.error if isinstance(error, Doubtful) else error
                 more = "a server without a Batch API needs `mode: live`; a batch that is gone, or of another account, "
                 hint = f"{refused.hint}; {more}is forgotten when its entry in batches.json is deleted"
                 raise TeacherRefused(str(refused), hint=hint) from None

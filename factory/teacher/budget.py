@@ -1,12 +1,15 @@
 """The hard budget: what a build may ask of the teacher, counted as if nothing were cached.
 
-Before each call an upper bound of its cost is reserved, after it the real cost replaces the bound. A call is made only
-if everything spent, everything reserved and its own bound together stay within the budget, so no number of calls in
-flight can exceed it. Replies from the cache are counted like any other: a build that is resumed stops where it would
-have stopped. An attempt that got no answer (busy, down, timed out) is not counted.
+Before each attempt an upper bound of its cost is reserved, after it the real cost replaces the bound. An attempt is
+made only if everything spent, everything reserved and its own bound together stay within the budget, so no number of
+calls in flight can exceed it. Replies from the cache are counted like any other: a build that is resumed stops where it
+would have stopped. An attempt that the server refused (busy, down) is not counted, but for a request that is declined
+for good, which costs a call and no token. An attempt that may have been served though no answer arrived (timed out, cut
+off, answered with garbage, hedged) costs its bound, in later runs too (`journal`).
 """
 
 import json
+import math
 import threading
 
 from factory.spec import Budget, Prices
@@ -32,6 +35,16 @@ def upper_bound(request: Request) -> Usage:
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
 
+def stretched(bound: Usage, by: tuple[float, float]) -> Usage:
+    """Return a bound of a server that counts more than can be: so many times the prompt, and the completion."""
+    if by == (1.0, 1.0):
+        return bound
+    return Usage(
+        prompt_tokens=math.ceil(bound.prompt_tokens * by[0]),
+        completion_tokens=math.ceil(bound.completion_tokens * by[1]),
+    )
+
+
 class Spending:
     """What was spent and reserved so far, against a budget; safe to share between threads.
 
@@ -43,10 +56,17 @@ class Spending:
         self.prices = prices
         self.charged: set[str] = set()
         """Keys of the replies that have been paid for in this build."""
+        self.replayed: set[str] = set()
+        """Keys of requests of which it is counted what earlier runs lost on them."""
         self._calls = 0
         self._prompt_tokens = 0
         self._completion_tokens = 0
         self._lock = threading.Lock()
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is anything that must not be exceeded."""
+        return self.budget != Budget()
 
     @property
     def calls(self) -> int:
@@ -93,7 +113,7 @@ class Spending:
                 self._add(0, usage, sign=1)
 
     def release(self, bound: Usage) -> None:
-        """Give a reservation back: the call was not made, or got no answer."""
+        """Give a reservation back: the attempt was not made, or cost nothing."""
         with self._lock:
             self._add(1, bound, sign=-1)
 

@@ -32,8 +32,8 @@ from factory.teacher.wire import encode
 START_S = 300.0
 """How long llama.cpp may take to load; a cold disk needs most of it."""
 TIMEOUT_S = 900.0
-"""For one call, at least: all slots share the cores, so a long text may take minutes. llama.cpp notices within a second
-that nobody waits for a call any more, and stops it."""
+"""For one call, unless the spec says otherwise: all slots share the cores, so a long text may take minutes. llama.cpp
+notices within a second that nobody waits for a call any more, and stops it."""
 MOST_SLOTS = 16
 """Each slot needs memory for its context, and beyond this many the cores only wait for each other."""
 LOG_LINES = 8
@@ -62,7 +62,10 @@ class EmbeddedTeacher(EngineTeacher):
         named = None if spec.model is None else (folder or Path()) / spec.model
         limits = Limits(
             concurrency=min(spec.n_in_flight, MOST_SLOTS),
-            timeout_s=max(spec.timeout_s, TIMEOUT_S),
+            requests_per_minute=spec.requests_per_minute,
+            tokens_per_minute=spec.tokens_per_minute,
+            timeout_s=spec.timeout_s or TIMEOUT_S,
+            deadline_s=spec.deadline_s,
             max_attempts=3,
             first_call_alone=False,  # no key and no name that could be wrong
         )

@@ -32,9 +32,12 @@ class Limits:
     """The longest wait after the first failure; doubled after each further one."""
     max_delay_s: float = 30.0
     max_retry_after_s: float = 120.0
-    """When a server asks to wait longer than this, the run ends at once and says so."""
+    """When a server asks to wait longer than this, the row is left for another run; the run ends at once if the server
+    has not answered anything yet."""
     first_call_alone: bool = True
     """A wrong key or model then costs one call, not `concurrency` many."""
+    is_resumed: bool = False
+    """The next run finds what this one sent, as it does a batch: an attempt that is cut off is not lost."""
 
     def backoff_s(self, attempt: int, jitter: random.Random) -> float:
         """Return seconds to wait before an attempt, 0 for the first.
@@ -73,6 +76,10 @@ class Pace:
         start = max(self._free_at, now - BURST_S)
         self._free_at = start + n * self._interval_s
         return max(0.0, start - now)
+
+    def is_free(self, now: float) -> bool:
+        """Return whether something may be used now, without taking it."""
+        return self._free_at <= now
 
 
 class Pool:

@@ -48,6 +48,10 @@ class Settings:
     """One store of keys and values for all slots, in place of an equal share for each."""
     cache_type: str = "f16"
     """Of keys and values: `f16` or `q8_0`."""
+    cache_prompt: bool = True
+    """Whether a slot keeps what it has read, so that the shared beginning of prompts is read once."""
+    slot_prompt_similarity: float = 0.1
+    """How much of a prompt a slot must have read already to be chosen for it; 0: any slot."""
     wait_policy: str = "passive"
     """How threads wait for each other, an OMP_WAIT_POLICY: `active` ones spin, which stalls them on shared cores."""
 
@@ -69,6 +73,8 @@ def serve(weights: str, settings: Settings) -> None:
     params.n_ubatch = settings.n_ubatch
     params.kv_unified = settings.kv_unified
     params.cache_type_k = params.cache_type_v = getattr(ggml_type, f"GGML_TYPE_{settings.cache_type.upper()}")
+    params.cache_prompt = settings.cache_prompt
+    params.slot_prompt_similarity = settings.slot_prompt_similarity
     params.ui = params.endpoint_slots = False
     params.cache_ram_mib = 0  # its prompt cache would grow by gigabytes
     n_threads = settings.n_threads or len(os.sched_getaffinity(0))

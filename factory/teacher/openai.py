@@ -16,7 +16,7 @@ from factory.teacher.protocol import Request
 from factory.teacher.replies import Replies
 from factory.teacher.wire import encode
 
-DEFAULT_URL = "https://api.openai.com/v1"
+TIMEOUT_S = 120.0
 
 
 class OpenAITeacher(EngineTeacher):
@@ -34,7 +34,7 @@ class OpenAITeacher(EngineTeacher):
             concurrency=spec.n_in_flight,
             requests_per_minute=spec.requests_per_minute,
             tokens_per_minute=spec.tokens_per_minute,
-            timeout_s=spec.timeout_s,
+            timeout_s=spec.timeout_s or TIMEOUT_S,
             deadline_s=spec.deadline_s,
             hedge_after_s=spec.hedge_after_s,
         )
@@ -50,8 +50,8 @@ class OpenAITeacher(EngineTeacher):
 
 class _OpenAIEndpoint:
     def __init__(self, spec: TeacherSpec, limits: Limits) -> None:
-        self._base_url = spec.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        self._is_openai = public_url(self._base_url).startswith("https://api.openai.com")
+        self._base_url = spec.url
+        self._is_openai = spec.is_openai
         self._model = spec.model or ""
         self._key_env = spec.api_key_env
         self._limits = limits

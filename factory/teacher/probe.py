@@ -11,10 +11,12 @@ from typing import Any
 from factory.teacher.budget import Spending
 from factory.teacher.endpoint import Declined, Endpoint
 from factory.teacher.engine import Engine
+from factory.teacher.journal import Journal, Lost
 from factory.teacher.ledger import Failure, Ledger
 from factory.teacher.limits import Limits
 from factory.teacher.protocol import Abstain, OnReply, Reply, Request
 from factory.teacher.replies import Exchange, Replies
+from factory.teacher.wire import Usage
 
 NOT_STORED = "not-stored"
 """Reason of the abstention where a reply is missing."""
@@ -86,6 +88,9 @@ class Probe:
         self.found |= {one.key for one in answers if not (isinstance(one, Abstain) and one.reason == NOT_STORED)}
         return answers
 
+    def note(self, request: Request, abstain: Abstain, replies: Sequence[Reply]) -> None:
+        """Note nothing: what was replied was noted when it came."""
+
     def close(self) -> None:
         """Close the reply store."""
         self._engine.close()
@@ -118,13 +123,23 @@ class _Recorder:
 
 
 class _ReadOnly(Replies):
-    """A reply store whose ledger stays as it is."""
+    """A reply store whose ledger and journal stay as they are."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.ledger = _Deaf(self.ledger.path)
+        self.ledger = _DeafLedger(self.ledger.path)
+        self.journal = _DeafJournal(path)
 
 
-class _Deaf(Ledger):
+class _DeafLedger(Ledger):
     def note(self, failure: Failure) -> None:
         """Note nothing: a probe is no failure."""
+
+
+class _DeafJournal(Journal):
+    def lost(self) -> dict[str, Lost]:
+        """Read nothing: a probe has no budget."""
+        return {}
+
+    def _write(self, sign: str, key: str, bound: Usage) -> None:
+        """Write nothing: a probe sends nothing."""

@@ -65,8 +65,8 @@ class Abstain:
     """The teacher gave no usable answer to one request; its neighbours are not affected."""
 
     reason: str
-    """`bad-request`, `content-filter`, `refusal`, `empty`, `malformed`, `budget`, `unavailable` or `deadline`; a parser
-    adds its own words."""
+    """`bad-request`, `no-logprobs`, `content-filter`, `refusal`, `empty`, `malformed`, `budget`, `unavailable` or
+    `deadline`; a parser adds its own words."""
     raw: str = ""
     """What came instead of an answer, for the person who looks into it."""
     key: str = field(default="", compare=False)
@@ -105,6 +105,15 @@ class Teacher(Protocol):
             TeacherUnavailable: The endpoint stayed down or busy; answers received so far are in the cache.
             TeacherRefused: The key or the model was refused.
             ArtifactError: The reply cache or the weights cannot be read or written.
+        """
+
+    def note(self, request: Request, abstain: Abstain, replies: Sequence[Reply]) -> None:
+        """Write into the ledger that nothing could be made of what was replied.
+
+        Args:
+            request: What was asked first.
+            abstain: What is wrong.
+            replies: All that came; the last one decided.
         """
 
     def close(self) -> None:

@@ -58,20 +58,26 @@ def ask_and_read(
     Returns:
         One result a request, in order.
     """
-    first = [_read(answer, read) for answer in ask(teacher, requests, on_reply=on_reply)]
+    answers = ask(teacher, requests, on_reply=on_reply)
+    came = [[one] if isinstance(one, Reply) else [] for one in answers]
+    first = [_read(answer, read) for answer in answers]
     again = {n: _repaired(requests[n], one.answer, most_tokens) for n, one in enumerate(first)}
     repairs = {n: request for n, request in again.items() if request is not None}
-    if not repairs:
-        return first
     positions = list(repairs)
 
     def told(position: int, answer: Reply | Abstain) -> None:
         if on_reply is not None:
             on_reply(positions[position], answer)
 
-    for n, answer in zip(positions, ask(teacher, list(repairs.values()), on_reply=told), strict=True):
+    answers = ask(teacher, list(repairs.values()), on_reply=told) if repairs else []
+    for n, answer in zip(positions, answers, strict=True):
         second = _read(answer, read)
         first[n] = Answered(second.answer, first[n].replies + second.replies)
+        came[n] = [*came[n], answer] if isinstance(answer, Reply) else []  # the engine has noted what is no reply
+    for request, one, replies in zip(requests, first, came, strict=True):
+        # What comes from the reply store was noted when it came from the teacher.
+        if isinstance(one.answer, Abstain) and not all(reply.from_cache for reply in replies):
+            teacher.note(request, one.answer, replies)
     return first
 
 

@@ -2,7 +2,7 @@
 
 A line an exchange, appended before anybody parses the reply:
 
-    <key, 64 hex digits> <CRC-32 of the rest, 8 hex digits> {"endpoint": ..., "payload": ..., "sample": ..., ...}
+    <key, 64 hex digits> <CRC-32 of the rest and the key, 8 hex digits> {"endpoint": ..., "payload": ..., ...}
 
 The key is a hash of the endpoint's identity, the exact body that went over the wire and the sample index; errors are
 never stored. Builds may share the file: each appends whole lines under a lock and reads what others appended. Damage
@@ -11,55 +11,26 @@ anywhere, a torn last line included, loses the lines it touches and no other (do
 
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import re
 import threading
-import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factory.errors import ArtifactCorrupt, ArtifactError
 from factory.events import Warned, emit
+from factory.teacher.exchange import LINE, Exchange, is_whole, key_of, line_of, parse
+from factory.teacher.journal import Journal
 from factory.teacher.ledger import Ledger
 
-_LINE = re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{8}) (\{.*\})\n", re.DOTALL)
+__all__ = ["Exchange", "Replies", "key_of"]
+
 _HEAD = re.compile(rb"[0-9a-f]*")
+_TRACE = re.compile(rb'[0-9a-f]{8} \{"endpoint":')
+"""What a damaged store still has somewhere."""
 _BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What was asked and what came back."""
-
-    endpoint: str
-    """Identity of the endpoint."""
-    payload: Mapping[str, Any]
-    """The body that went over the wire."""
-    sample: int
-    reply: Mapping[str, Any]
-    """The chat completion as it came."""
-    seconds: float
-    """How long the teacher took."""
-    written_at: str = ""
-    """Time of storing, UTC, ISO 8601; empty until then."""
-
-    @property
-    def key(self) -> str:
-        """Where it is stored."""
-        return key_of(self.endpoint, self.payload, self.sample)
-
-
-def key_of(identity: str, payload: Mapping[str, Any], sample: int) -> str:
-    """Return the key of a reply. Key order counts: a grammar writes properties in the order of the schema."""
-    parts = {"endpoint": identity, "payload": payload, "sample": sample}
-    text = json.dumps(parts, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Replies:
@@ -72,6 +43,8 @@ class Replies:
         self.path = path
         self.ledger = Ledger(path.with_name("failures.jsonl"))
         """Requests that ended without a usable answer."""
+        self.journal = Journal(path.with_name("spending.log"))
+        """Attempts that may have been paid for though no reply of them is stored."""
         self.n_damaged = 0
         """Lines that could not be read, in the part of the file read so far."""
         self._fd: int | None = None
@@ -97,11 +70,17 @@ class Replies:
             if where is None:
                 self._read_on(fd)
                 where = self._lines.get(bytes.fromhex(key))
-            found = None if where is None else _parse(os.pread(fd, where[1], where[0]))
-            if where is not None and found is None:  # damaged since it was first read
-                self._say_damaged(1)
-                del self._lines[bytes.fromhex(key)]
+            found = self._at(fd, key, where)
+            if where is not None and found is None:  # damaged, or put elsewhere, since it was first read
+                self._lines, self._n_read, self.n_damaged = {}, 0, 0
+                self._read_on(fd)
+                found = self._at(fd, key, self._lines.get(bytes.fromhex(key)))
             return found
+
+    def _at(self, fd: int, key: str, where: tuple[int, int] | None) -> Exchange | None:
+        """Read the exchange at a place, if it is whole and the one that is looked for."""
+        line = None if where is None else LINE.fullmatch(os.pread(fd, where[1], where[0]))
+        return parse(line) if line is not None and line[1].decode() == key else None
 
     def put(self, key: str, exchange: Exchange) -> None:
         """Append an exchange; when another process was faster, its reply stays.
@@ -116,7 +95,7 @@ class Replies:
         with self._using(exclusively=True) as fd:
             self._read_on(fd)
             if bytes.fromhex(key) not in self._lines:
-                self._append(fd, _line(key, exchange))
+                self._append(fd, line_of(key, exchange))
 
     def exchanges(self) -> Iterator[Exchange]:
         """Read everything that is stored, in the order it was stored."""
@@ -179,9 +158,11 @@ class Replies:
             return len(self._lines)
 
     def close(self) -> None:
-        """Close the file; safe to call twice, and the next use opens it again."""
+        """Close the files; safe to call twice, and the next use opens them again."""
         with self._lock:
             self._forget()
+        self.ledger.close()
+        self.journal.close()
 
     @contextmanager
     def _using(self, *, exclusively: bool = False) -> Iterator[int]:
@@ -211,20 +192,35 @@ class Replies:
         """Return the file that is at `path` now: another process may have put a pruned one there."""
         if self._fd is not None and not self._is_current(self._fd):
             self._forget()
-        if self._fd is None:
+        while self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             self._read_on(self._fd)
-            self._require_store(self._fd)
+            if not self._lines and not _HEAD.fullmatch(os.pread(self._fd, 16, 0)):  # not even a torn first line
+                self._set_aside(self._fd)
         return self._fd
 
-    def _require_store(self, fd: int) -> None:
-        """Refuse a file that is something else: nothing may be appended to it."""
-        if self._lines or _HEAD.fullmatch(os.pread(fd, 16, 0)):  # also a first line that was cut off
+    def _set_aside(self, fd: int) -> None:
+        """Move a store without a whole line away; refuse a file that is something else, and leave it alone."""
+        content = os.pread(fd, _BLOCK, 0)
+        if _TRACE.search(content) is None and content.strip(b"\0\n"):
+            self._forget()
+            hint = "move it away, or give another --out"
+            raise ArtifactCorrupt(f"{self.path}: not a reply store, or damaged from end to end", hint=hint)
+        fcntl.flock(fd, fcntl.LOCK_EX)  # freed when the file is closed
+        self._read_on(fd)
+        if not self._is_current(fd):  # another process moved it meanwhile
+            self._forget()
             return
+        if self._lines:  # or mended it
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            return
+        n = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{n}")).exists():
+            n += 1
+        self.path.rename(aside)
         self._forget()
-        hint = "move it away, or give another --out"
-        raise ArtifactCorrupt(f"{self.path}: not a reply store, or damaged from end to end", hint=hint)
+        emit(Warned("teacher", f"{self.path}: damaged from end to end, moved to {aside.name}; replies are asked anew"))
 
     def _is_current(self, fd: int) -> bool:
         try:
@@ -247,8 +243,8 @@ class Replies:
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 length = len(line) + 1
-                found = _LINE.fullmatch(line + b"\n")
-                if found is not None and _is_whole(found):
+                found = LINE.fullmatch(line + b"\n")
+                if found is not None and is_whole(found):
                     self._lines.setdefault(bytes.fromhex(found[1].decode()), (self._n_read, length))
                 elif line:
                     n_damaged += 1
@@ -284,26 +280,3 @@ class Replies:
             return ArtifactError(f"{self.path}: the disk is full", hint=hint)
         hint = "check that the disk has space and that the file and its folder may be written"
         return ArtifactError(f"{self.path}: cannot use the reply store: {error}", hint=hint)
-
-
-def _line(key: str, exchange: Exchange) -> bytes:
-    # Not `asdict`, which copies every log-probability.
-    content = {
-        "endpoint": exchange.endpoint,
-        "payload": exchange.payload,
-        "sample": exchange.sample,
-        "reply": exchange.reply,
-        "seconds": round(exchange.seconds, 3),
-        "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return b"%s %08x %s\n" % (key.encode(), zlib.crc32(text), text)
-
-
-def _is_whole(line: re.Match[bytes]) -> bool:
-    return zlib.crc32(line[3]) == int(line[2], 16)
-
-
-def _parse(line: bytes) -> Exchange | None:
-    found = _LINE.fullmatch(line)
-    return Exchange(**json.loads(found[3])) if found is not None and _is_whole(found) else None

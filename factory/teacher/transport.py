@@ -22,7 +22,7 @@ def open_session(api_key: str, *, concurrency: int, trust_env: bool) -> aiohttp.
 
     Args:
         api_key: Sent as a bearer token; empty for none.
-        concurrency: Most connections at once.
+        concurrency: Calls in flight; each may be made a second time when it is slow.
         trust_env: Whether proxies of the environment are used.
 
     Returns:
@@ -33,7 +33,7 @@ def open_session(api_key: str, *, concurrency: int, trust_env: bool) -> aiohttp.
         headers["Authorization"] = f"Bearer {api_key}"
     tls = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
     return aiohttp.ClientSession(
-        connector=_Connector(limit=concurrency, ssl=tls),
+        connector=_Connector(limit=2 * concurrency, ssl=tls),
         headers={"Content-Type": "application/json", **headers},
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=trust_env,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from factory.teacher.protocol import Abstain, Reply, Request, TokenLogprob
 
@@ -14,6 +14,8 @@ WRAPPED = "wrapped_answer"
 """Name of a schema that stands in an object under `answer`, where an endpoint takes nothing but objects."""
 WRAPPER_TOKENS = 8
 """Added to the bound on generated tokens where the answer is wrapped; never fewer than the wrapper has."""
+NO_LOGPROBS = "no-logprobs"
+"""Reason of the abstention where a server refuses a request because it asks for log-probabilities."""
 RAW_LIMIT = 2000
 """Characters of a strange reply that are kept for the person who looks into it."""
 
@@ -40,21 +42,28 @@ class _Message(BaseModel):
 
 
 class _Choice(BaseModel):
+    index: int = 0
     message: _Message
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
 
 
 class Usage(BaseModel, frozen=True):
-    """Tokens of one call."""
+    """Tokens of one call, or of several."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: NonNegativeInt = 0
+    completion_tokens: NonNegativeInt = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return both together."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+        )
 
 
 class _Completion(BaseModel):
     choices: list[_Choice]
-    usage: Usage | None = None
 
 
 def encode(
@@ -91,7 +100,7 @@ def encode(
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage | None:
-    """Return what the server says a reply cost, or None when it does not say."""
+    """Return what the server says a reply cost, or None when it does not say or says what cannot be."""
     try:
         return Usage.model_validate(raw["usage"])
     except (KeyError, ValidationError):
@@ -158,15 +167,17 @@ def _decode(raw: Mapping[str, Any], *, from_cache: bool) -> Reply | Abstain:
         return Abstain("malformed", excerpt(raw))
     if not completion.choices:
         return Abstain("empty", excerpt(raw))
-    choice = completion.choices[0]
+    choice = min(completion.choices, key=lambda one: one.index)
     text = choice.message.content or ""
     if choice.message.refusal:
         return Abstain("refusal", choice.message.refusal)
     if choice.finish_reason == "content_filter":
         return Abstain("content-filter", text or excerpt(raw))
+    if choice.finish_reason == "error":  # some gateways say so when the model breaks off
+        return Abstain("malformed", excerpt(raw))
     if not text.strip():
         return Abstain("empty", excerpt(raw))
-    usage = completion.usage or Usage()
+    usage = usage_of(raw) or Usage()
     tokens = (choice.logprobs and choice.logprobs.content) or []
     return Reply(
         text=text,
