@@ -17,6 +17,10 @@ from factory.spec_source import KeyPath, Source
 
 T = TypeVar("T")
 
+CHARS_PER_TOKEN = 5
+"""More than the embedded teacher's tokenizer gets out of any prose, so that no task that fits is refused."""
+TEXT_TOKENS = 256
+"""What a prompt needs beside description and labels: the text, the question, the answer."""
 DATA_FILES = tuple(key for key in Data.model_fields if key != "licence")
 """Keys of the spec that name files."""
 FEW_HOLDOUT_ROWS = 100
@@ -60,6 +64,8 @@ def check_task(folder: Path) -> Task:
     problems += _order_problems(source)
     problems.sort(key=lambda problem: problem.line or 0)
     problems += check_teacher(source)
+    if spec is not None and spec.teacher.name == "embedded":
+        problems += _context_problems(spec, source)
     files, misplaced = _data_files(source)
     problems += misplaced
     warnings: list[str] = []
@@ -150,6 +156,21 @@ def check_teacher(source: Source) -> list[Problem]:
     except SpecError as error:
         return list(error.problems)
     return []
+
+
+def _context_problems(spec: Spec, source: Source) -> list[Problem]:
+    """Tell when a prompt that lists the labels leaves the embedded teacher no room for a text."""
+    from factory.teacher.llama_server import CONTEXT_TOKENS
+
+    n_chars = len(spec.description) + sum(2 * len(label.name) + len(label.phrase) for label in spec.labels)
+    n_tokens, room = n_chars // CHARS_PER_TOKEN, CONTEXT_TOKENS - TEXT_TOKENS
+    if n_tokens <= room:
+        return []
+    needs = (
+        f"description and labels are at least {n_tokens:,} tokens of every prompt, and the embedded teacher has room"
+    )
+    remedy = "shorten them, have fewer labels, or take another teacher"
+    return [source.problem(("labels",), f"{needs} for {room:,} of them: {remedy}")]
 
 
 def _tables() -> dict[KeyPath, Mapping[str, Any]]:
@@ -247,6 +268,8 @@ def _locate(folder: Path, name: str) -> Path | str:
     """Return the file, or say what is wrong with it."""
     path = folder / name
     try:
+        if not name:
+            return "must name a file of the task folder, or be left out"
         if Path(name).is_absolute() or ".." in Path(name).parts:
             return f"{name!r} leads out of the task folder: name a file inside it"
         if not path.resolve().is_relative_to(folder.resolve()):

@@ -460,6 +460,24 @@ main()
 """
 
 
+INTERRUPTED = """
+import builtins, sys
+from factory.__main__ import main
+find = builtins.__import__
+def interrupt(name, *more):
+    if name == "typer":
+        raise KeyboardInterrupt
+    return find(name, *more)
+builtins.__import__ = interrupt
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "\nstopped\n")
+
+
 def test_a_build_that_is_told_to_end_ends_as_after_ctrl_c() -> None:
     done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True, check=False)
     assert done.returncode == 130

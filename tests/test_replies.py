@@ -135,7 +135,7 @@ def test_damage_after_the_file_was_opened_is_noticed_too(replies: Replies) -> No
     assert replies.n_damaged == 1
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(length=st.integers(0, 2000))
 def test_a_truncated_file_loses_only_what_was_cut_off(replies: Replies, length: int) -> None:
     replies.close()
@@ -321,7 +321,7 @@ def test_half_an_emoji_in_a_question_does_not_change_its_key(replies: Replies) -
     assert [one.key for one in replies.exchanges()] == [asked.key]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text() | st.integers() | st.none()))
 def test_any_json_reply_survives(replies: Replies, raw: dict[str, Any]) -> None:
     asked = Exchange("e", {"asked": raw}, 0, raw, 0.0)
