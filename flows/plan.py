@@ -13,7 +13,7 @@ from factory.data import DataFile
 from factory.evaluation.sample import SampleParams
 from factory.labelling.annotate import AnnotateParams, label_requests, telling_tokens
 from factory.spec import Prices
-from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
+from factory.store import MANIFEST, Artifact, Resource, Result, Stage, explain_miss, find, key_of, read_manifest
 from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import REPLIES_FILE, open_teacher
@@ -28,6 +28,7 @@ WRITTEN_TOKENS_PER_S = 22.0
 READ_TOKENS_PER_S = 66.0
 """Of the embedded teacher on two cores; other teachers' speed is not known. It reads what requests share once."""
 TYPICAL_TEXT_CHARS = 45
+MANIFESTS = f"[!.]*/{MANIFEST}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Planner:
             if self.prober is not None:
                 probed = self.prober(stage, params, inputs=inputs, resources=resources)
         n_rows = _expected_rows(params, inputs or {}, resources or {})
-        cost = _cost(stage, params, n_rows) if asks else Forecast()
+        cost = _as_measured(self.root / stage.name, _cost(stage, params, n_rows)) if asks else Forecast()
         n_stored = self._n_stored(probed, waits=bool(waits_for)) if cost.calls else None
         self.stages.append(PlannedStage(stage.name, False, because, cost, asks, n_stored))
         if probed is not None:
@@ -223,6 +224,22 @@ def _expected_rows(params: BaseModel, inputs: Mapping[str, Artifact[Any]], resou
         return 0
     n_rows = rows.n_rows if isinstance(rows, Pending) else len(rows.load().kept)
     return min(params.n, n_rows) if isinstance(params, SampleParams) else n_rows
+
+
+def _as_measured(folder: Path, cost: Forecast) -> Forecast:
+    """Correct the tokens of an estimate by what the newest run of the stage was counted, if there was one."""
+    runs = [manifest["varying"] for manifest in map(read_manifest, (path.parent for path in folder.glob(MANIFESTS)))]
+    counted = [run for run in runs if run.get("teacher_calls") and run.get("prompt_tokens")]
+    if not counted or not cost.prompt_tokens:
+        return cost
+    newest = max(counted, key=lambda run: str(run["written_at"]))
+    prompt_tokens = cost.calls * newest["prompt_tokens"] / newest["teacher_calls"]
+    return Forecast(
+        cost.calls,
+        round(prompt_tokens),
+        round(cost.calls * newest["completion_tokens"] / newest["teacher_calls"]),
+        round(cost.new_prompt_tokens * prompt_tokens / cost.prompt_tokens),
+    )
 
 
 def _cost(stage: Stage[Any], params: BaseModel, n_rows: int) -> Forecast:
