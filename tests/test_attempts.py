@@ -427,9 +427,9 @@ def failure(key: str) -> Failure:
 
 def test_a_torn_line_of_the_ledger_does_not_swallow_the_next(tmp_path: Path) -> None:
     path = tmp_path / "failures.jsonl"
-    Ledger(path).note(failure("1"))
-    path.write_bytes(path.read_bytes()[:-10])
     ledger = Ledger(path)
+    ledger.note(failure("1"))
+    path.write_bytes(path.read_bytes()[:-10])
     ledger.note(failure("2"))
     ledger.note(failure("3"))
     assert ([one.key for one in ledger.failures()], ledger.n_damaged) == (["2", "3"], 1)
