@@ -260,6 +260,15 @@ def test_lines_that_change_places_while_the_file_is_open_are_not_mistaken_for_ea
     assert replies.n_damaged == 0
 
 
+def test_a_letter_that_changes_while_the_file_is_open_is_noticed(replies: Replies) -> None:
+    keys = [put(replies, number, "a word") for number in range(3)]
+    content = replies.path.read_bytes()
+    with replies.path.open("r+b") as file:
+        file.write(content.replace(b"a word", b"a sord", 1))
+    assert [replies.get(key) is not None for key in keys] == [False, True, True]
+    assert replies.n_damaged == 1
+
+
 def test_damage_to_a_key_is_noticed(replies: Replies) -> None:
     keys = [put(replies, number) for number in range(3)]
     content = bytearray(replies.path.read_bytes())
