@@ -383,7 +383,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_refusal_is_final(factory: Factory, tmp_path: Path, status: int, hint: str) -> None:
     with FaultServer(fail(status)) as server:
         done = build_against(factory, tmp_path, server)
-        assert len(server.bodies) == 1
+        assert len(server.bodies) == 1, done
     assert (done.code, done.out) == (1, "")
     assert f"HTTP {status}: " in done.err
     assert f"hint: {hint}" in done.err
