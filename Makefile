@@ -34,7 +34,7 @@ test: install  ## everything that guards main
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 fix: install
 	.venv/bin/ruff check --fix .
