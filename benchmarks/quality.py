@@ -5,7 +5,7 @@ python -m benchmarks.quality --data FOLDER --sets ag_news         one of them
 python -m benchmarks.quality --data FOLDER --outputs outputs      keep builds: a second run only reads them
 python -m benchmarks.quality --data FOLDER --regime z1 --encoder all-mpnet-base-v2 --sets trec6 tweet_emotion
 
-Each set becomes a task of its own (regime z0: descriptions of the labels, nothing else; z1: the training texts as a pool
+Each set becomes a task of its own (regime z0: label descriptions and nothing else; z1: the training texts as a pool
 too, of which the teacher labels 400) whose test rows are the holdout, read by the final report alone. Teacher time is
 what writing and verifying took; being asked directly, for comparison, is listed apart.
 """
