@@ -148,7 +148,9 @@ def test_a_truncated_file_loses_only_what_was_cut_off(replies: Replies, length: 
     put(replies, 6)  # closes the torn line first
     again = Replies(replies.path)
     assert again.get(exchange(6).key) == completion()
-    assert len(again) == whole + 1
+    # Where nothing but the line end was cut off, closing the line made it whole again.
+    is_mended = length + 1 in [sum(ends[: n + 1]) for n in range(6)]
+    assert len(again) == whole + 1 + is_mended
     again.close()
 
 
