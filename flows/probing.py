@@ -13,6 +13,7 @@ from factory.curation import FILTERS
 from factory.curation.gather import GATHER
 from factory.curation.label_noise import LABEL_NOISE
 from factory.data import READ
+from factory.evaluation.baselines import NEAREST_DESCRIPTION
 from factory.evaluation.sample import SAMPLE
 from factory.store import Artifact, Resource, Result, Stage, run_stage
 from factory.teacher.probe import DependsOnMissing, Probe
@@ -25,7 +26,11 @@ Runnable = Collection[Callable[..., Any]]
 
 QUICK: Runnable = (READ.run, GATHER.run, SAMPLE.run)
 """Stages that cost nothing to run on the way to those that ask the teacher."""
-THOROUGH: Runnable = (*QUICK, *(stage.run for stage in FILTERS.values() if stage is not LABEL_NOISE))
+THOROUGH: Runnable = (
+    *QUICK,
+    NEAREST_DESCRIPTION.run,
+    *(stage.run for stage in FILTERS.values() if stage is not LABEL_NOISE),
+)
 """With those that need the encoder; label noise comes after the last text was asked for."""
 
 
