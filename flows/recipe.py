@@ -136,8 +136,8 @@ def write_rows(
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
-    # Rows of the pool come first, so that of two that say the same the made one goes. Rows that people labelled never
-    # pass a filter with made ones: made ones too near to them go.
+    # Rows of the pool come first, so that of two that say the same the made one goes. Seeds and train rows never pass a
+    # filter with made ones: made ones too near to them go.
     if "reviewed" in files:
         parts["reviewed"] = files["reviewed"]  # rows of the pool, so they too may be too near to the holdout
     if "pool" in files and spec.labelling.label_pool:
