@@ -53,8 +53,8 @@ class Settings:
     slot_prompt_similarity: float = 0.1
     """How much of a prompt a slot must have read already to be chosen for it; 0: any slot."""
     spin_count: int = 20_000
-    """How often a thread looks whether the others are done before it sleeps. The default of the library, 300,000, stalls
-    all threads where others use the cores too; 0 costs a fifth of the speed where nobody does."""
+    """How often a thread looks whether the others are done before it sleeps. The library's default, 300,000, stalls all
+    threads where others use the cores too; 0 costs a fifth of the speed where nobody does."""
 
 
 def serve(weights: str, settings: Settings) -> None:
