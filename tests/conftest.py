@@ -1,5 +1,6 @@
 """What several test files share: one Prefect server, and the command line inside the test's own process."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from hypothesis import settings
 
 from tests.noted_build import MANY, Built, build, scripted
 
-settings.register_profile("factory", deadline=None)  # how long an example takes says more about the machine
+# How long an example takes says more about the machine. The same examples every time, so that a change is blamed for
+# what it broke and for nothing else; FACTORY_EXPLORE=1 looks for others.
+settings.register_profile("factory", deadline=None, derandomize=os.environ.get("FACTORY_EXPLORE") != "1")
 settings.load_profile("factory")
 
 
