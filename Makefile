@@ -34,7 +34,7 @@ test: install  ## everything that guards main
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 fix: install
 	.venv/bin/ruff check --fix .
@@ -50,6 +50,5 @@ lock:  ## resolve the newest versions that pyproject.toml allows, in an empty en
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-bench: install  ## every table of docs/benchmarks.md: make bench DATA=folder-of-public-sets (about an hour)
+bench: install  ## most tables of docs/benchmarks.md, into docs/benchmarks.md.new: make bench DATA=folder-of-public-sets (about an hour)
 	$(PY) -m benchmarks.tables --data $(DATA) --outputs outputs > docs/benchmarks.md.new
-	mv docs/benchmarks.md.new docs/benchmarks.md

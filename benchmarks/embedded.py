@@ -39,7 +39,8 @@ SWEEP = [
     replace(OURS, n_ubatch=128),
     replace(OURS, n_threads=1),
     replace(OURS, cache_prompt=False, slot_prompt_similarity=0.0),
-    replace(OURS, wait_policy="active"),
+    replace(OURS, spin_count=0),
+    replace(OURS, spin_count=300_000),
 ]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from factory.errors import FactoryError, Problem, SpecError
-from factory.spec import SAFE_NAME, SPEC_FILE, load_spec
+from factory.spec import DEFAULT_ENCODER, SAFE_NAME, SPEC_FILE, load_spec
 from factory.spec_errors import suggestion
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -50,7 +50,15 @@ PER_LABEL = {"ag_news": 40, "snips_intent": 48, "trec6": 48}
 """Accepted rows a label that fit into twelve minutes of the embedded teacher."""
 
 
-def make_task(source: Path, out: Path, *, regime: str, with_train: bool, description: str | None = None) -> None:
+def make_task(
+    source: Path,
+    out: Path,
+    *,
+    regime: str,
+    with_train: bool,
+    description: str | None = None,
+    encoder: str = DEFAULT_ENCODER,
+) -> None:
     """Write the task folder of one set.
 
     Args:
@@ -60,6 +68,7 @@ def make_task(source: Path, out: Path, *, regime: str, with_train: bool, descrip
         regime: `z0` or `z1`.
         with_train: Also write the labelled training rows as `data.ceiling`, which only evaluation reads.
         description: What the texts are; by default from `DESCRIPTIONS`.
+        encoder: Compares texts, and is a part of the student `blend`; the others keep the small one.
 
     Raises:
         SpecError: The set is missing, of another kind or broken, has no description, or `out` cannot be used.
@@ -79,11 +88,15 @@ def make_task(source: Path, out: Path, *, regime: str, with_train: bool, descrip
         "data": {"holdout": "holdout.jsonl"},
     }
     synthesis: dict[str, Any] = {"max_rounds": 2}
-    if source.name in PER_LABEL:
+    if source.name in PER_LABEL and regime == "z0":
         synthesis["per_label"] = PER_LABEL[source.name]
     if source.name in STRATEGY_PARAMS:
         synthesis["strategies"] = [{"name": "attributes", "params": STRATEGY_PARAMS[source.name]}]
     spec["synthesis"] = synthesis
+    if encoder != DEFAULT_ENCODER:
+        spec["encoder"] = encoder
+        large = {"name": "blend", "params": {"encoder": encoder}}
+        spec["students"] = [large, "sentence-linear", "static-embedding", "tfidf-linear"]
     out.mkdir(parents=True, exist_ok=True)
     _write_rows(out / "holdout.jsonl", _rows(source / "test.jsonl", ("text", "label")))
     if regime == "z1":
@@ -159,10 +172,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the task folder to make, outside the repository")
     parser.add_argument("--train", action="store_true", help="also write train.jsonl, for the ceiling in the report")
     parser.add_argument("--description", help="what the texts are and who writes them")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="of filters, voters and the student blend")
     args = parser.parse_args(argv)
     source = args.data / args.set
     try:
-        make_task(source, args.out, regime=args.regime, with_train=args.train, description=args.description)
+        make_task(
+            source,
+            args.out,
+            regime=args.regime,
+            with_train=args.train,
+            description=args.description,
+            encoder=args.encoder,
+        )
     except (FactoryError, OSError) as error:
         print(error, file=sys.stderr)
         return getattr(error, "exit_code", 1)

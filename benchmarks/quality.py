@@ -3,10 +3,11 @@
 python -m benchmarks.quality --data FOLDER                        SNIPS, AG News and TREC-6, a build each
 python -m benchmarks.quality --data FOLDER --sets ag_news         one of them
 python -m benchmarks.quality --data FOLDER --outputs outputs      keep builds: a second run only reads them
+python -m benchmarks.quality --data FOLDER --regime z1 --encoder all-mpnet-base-v2 --sets trec6 tweet_emotion
 
-Each set becomes a task of its own (regime z0: descriptions of the labels, nothing else) whose test rows are the
-holdout, read by the final report alone. Teacher time is what writing and verifying took; being asked directly, for
-comparison, is listed apart.
+Each set becomes a task of its own (regime z0: label descriptions and nothing else; z1: the training texts as a pool
+too, of which the teacher labels 400) whose test rows are the holdout, read by the final report alone. Teacher time is
+what writing and verifying took; being asked directly, for comparison, is listed apart.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.make_task import make_task
+from factory.spec import DEFAULT_ENCODER
 
 SETS = ("snips_intent", "ag_news", "trec6")
 
@@ -141,6 +143,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
     parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="SET")
+    parser.add_argument("--regime", choices=("z0", "z1"), default="z0", help="descriptions only, or also a pool")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="of filters, voters and the student blend")
     parser.add_argument("--outputs", type=Path, help="keep builds here; default: a temporary folder")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     options = parser.parse_args()
@@ -149,7 +153,8 @@ def main() -> None:
         outputs = options.outputs or Path(scratch) / "outputs"
         for name in options.sets:
             task = Path(scratch) / name
-            make_task(options.data / name, task, regime="z0", with_train=False)
+            regime, encoder = options.regime, options.encoder
+            make_task(options.data / name, task, regime=regime, with_train=False, encoder=encoder)
             print(f"== {name}", file=sys.stderr, flush=True)
             lines.append(line_of(build(task, outputs), outputs))
     print("\n".join(json.dumps(asdict(line)) for line in lines) if options.json else markdown(lines))

@@ -17,6 +17,10 @@ from factory.spec_source import KeyPath, Source
 
 T = TypeVar("T")
 
+CHARS_PER_TOKEN = 5
+"""More than the embedded teacher's tokenizer gets out of any prose, so that no task that fits is refused."""
+TEXT_TOKENS = 256
+"""What a prompt needs beside description and labels: the text, the question, the answer."""
 DATA_FILES = tuple(key for key in Data.model_fields if key != "licence")
 """Keys of the spec that name files."""
 FEW_HOLDOUT_ROWS = 100
@@ -54,8 +58,14 @@ def check_task(folder: Path) -> Task:
     labels = _read_section(source, ("labels",), tuple[Label, ...])
     names = None if labels is None else tuple(label.name for label in labels)
     problems += _rule_problems(source, names)
+    encoder = _read_section(source, ("encoder",), str)
+    if encoder and (wrong := encoder_problem(encoder)):
+        problems.append(source.problem(("encoder",), wrong))
+    problems += _order_problems(source)
     problems.sort(key=lambda problem: problem.line or 0)
     problems += check_teacher(source)
+    if spec is not None and spec.teacher.name == "embedded":
+        problems += _context_problems(spec, source)
     files, misplaced = _data_files(source)
     problems += misplaced
     warnings: list[str] = []
@@ -106,6 +116,16 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
     return problems
 
 
+def _order_problems(source: Source) -> list[Problem]:
+    """Filters run in spec order, but the noise filter judges what all others left: its place is the last."""
+    plugins = _plugins_in(source, ("curation",))
+    return [
+        source.problem(path, "label-noise runs after all other filters: put it last")
+        for path, plugin in plugins[:-1]
+        if plugin.name == "label-noise"
+    ]
+
+
 def check_teacher(source: Source) -> list[Problem]:
     """Look at the file that the teacher's model is, where it is one; what a server has is for the server to say.
 
@@ -136,6 +156,21 @@ def check_teacher(source: Source) -> list[Problem]:
     except SpecError as error:
         return list(error.problems)
     return []
+
+
+def _context_problems(spec: Spec, source: Source) -> list[Problem]:
+    """Tell when a prompt that lists the labels leaves the embedded teacher no room for a text."""
+    from factory.teacher.llama_server import CONTEXT_TOKENS
+
+    n_chars = len(spec.description) + sum(2 * len(label.name) + len(label.phrase) for label in spec.labels)
+    n_tokens, room = n_chars // CHARS_PER_TOKEN, CONTEXT_TOKENS - TEXT_TOKENS
+    if n_tokens <= room:
+        return []
+    needs = (
+        f"description and labels are at least {n_tokens:,} tokens of every prompt, and the embedded teacher has room"
+    )
+    remedy = "shorten them, have fewer labels, or take another teacher"
+    return [source.problem(("labels",), f"{needs} for {room:,} of them: {remedy}")]
 
 
 def _tables() -> dict[KeyPath, Mapping[str, Any]]:
@@ -172,7 +207,7 @@ def _rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem
         problems.append(source.problem(section, message))
     if has_voter and not _value_at(source, section):
         problems.append(source.problem(("labelling", "voters"), "the voter `rules` needs labelling.rules"))
-    learned = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "aggregation"))} or {"discounted"}
+    learned = {plugin.name for _, plugin in _plugins_in(source, ("labelling", "aggregation"))} or {"pooled"}
     if voters == {"rules"} and learned & {"dawid-skene", "discounted"}:
         message = f"{min(learned)} learns nothing from rules alone: add a voter, or take mace or majority"
         problems.append(source.problem(("labelling", "aggregation"), message))
@@ -233,6 +268,8 @@ def _locate(folder: Path, name: str) -> Path | str:
     """Return the file, or say what is wrong with it."""
     path = folder / name
     try:
+        if not name:
+            return "must name a file of the task folder, or be left out"
         if Path(name).is_absolute() or ".." in Path(name).parts:
             return f"{name!r} leads out of the task folder: name a file inside it"
         if not path.resolve().is_relative_to(folder.resolve()):

@@ -7,6 +7,7 @@ files by `factory.check`; both report through `SpecError` with the line of the Y
 import json
 import os
 import re
+import unicodedata
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,13 @@ REVIEWED_FILE = "reviewed.jsonl"
 """Beside it, where a spec names no other: rows that people labelled in a review."""
 PRICES_FILE = Path(__file__).with_name("prices.yaml")
 
+MOST_CHARS = 4_000
+"""Of a task's description: it is part of every prompt, and a page of it is more than any teacher heeds."""
+MOST_LABELS = 300
+"""Nearly every prompt lists them all, so calls and their length grow together: 300 cost 115 million tokens."""
+RESERVED_NAMES = {"mlruns"}
+"""What else lies in the outputs beside the folders of the tasks."""
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Task names become folder names, registry names and URLs."""
 
@@ -81,7 +89,7 @@ class Label(Named):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """What the student answers; also what the teacher is shown, so a telling name helps."""
-    description: str = ""
+    description: Annotated[str, Field(max_length=1_000)] = ""
     """What belongs under this label, in a phrase; defaults to the name."""
 
     @field_validator("name")
@@ -258,7 +266,8 @@ class SynthesisSpec(Model):
     """Accepted rows wanted for each label, real and varied ones included; null: 60, or 10 where the teacher labels a
     pool or there are train rows, since real texts teach more than written ones do."""
     max_rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    """Rounds of writing, verifying and counting before a shortfall is accepted and reported."""
+    """Rounds of writing, verifying and counting before a shortfall is accepted and reported. Rows that the last filter,
+    `label-noise`, rejects are not written again: it judges a finished set."""
 
 
 class Rule(Model):
@@ -300,20 +309,24 @@ class LabellingSpec(Model):
 
     verify: bool = True
     """Label each generated text again, keep the distribution as soft label, reject what disagrees."""
+    min_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Calibrated probability that the teacher's second label needs, where its server gives log-probabilities."""
+    on_disagreement: Literal["reject", "relabel"] = "reject"
+    """What becomes of a text whose second label is not the one it was written for."""
     soft_labels: bool = False
     """Train students on the teacher's distributions instead of its labels; see docs/decisions/0005."""
     label_pool: Annotated[int, Field(ge=0)] = 400
     """Rows of the pool that the teacher labels for training; 0 for none."""
-    voters: tuple[Plugin, ...] = ()
-    """Who else has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`,
-    `student`; none: its answers stand."""
+    voters: tuple[Plugin, ...] = (Plugin(name="teacher"), Plugin(name="nearest-description"))
+    """Who has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`, `student`;
+    none: its answers stand, without calibration."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
     """What the voter `rules` goes by; each rule votes for itself."""
-    aggregation: Plugin = Plugin(name="discounted")
-    """How votes become one answer: `majority`, `dawid-skene`, `mace`, or `discounted`, for voters who repeat each
-    other."""
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Probability that the winning label needs; rows below are left to people (`factory review`)."""
+    aggregation: Plugin = Plugin(name="pooled")
+    """How votes become one answer: `pooled` multiplies distributions; `majority`, `dawid-skene`, `mace`, and
+    `discounted`, for voters who repeat each other, count labels."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that the winning label must exceed; other rows are left to people (`factory review`)."""
     ask_directly: Annotated[int, Field(ge=0)] = 200
     """Holdout rows on which the teacher itself is measured (a stratified sample); 0 for none."""
 
@@ -333,9 +346,9 @@ class Spec(Model):
     name: str
     """Also the name of the outputs folder and of the registered model."""
     kind: Kind
-    description: Annotated[str, Field(min_length=1)]
+    description: Annotated[str, Field(min_length=1, json_schema_extra={"maxLength": MOST_CHARS})]
     """What the texts are and who writes them; the teacher reads it in every prompt."""
-    labels: Annotated[tuple[Label, ...], Field(min_length=2)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=2, json_schema_extra={"maxItems": MOST_LABELS})]
     data: Data = Data()
     teacher: TeacherSpec = TeacherSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
@@ -348,6 +361,9 @@ class Spec(Model):
         Plugin(name="static-embedding"),
         Plugin(name="tfidf-linear"),
     )
+    encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
+    """What filters, the voter `nearest-description` and its baseline compare texts with: a name, a hub id or a folder.
+    Students have an encoder of their own, which is released with them."""
     gate: Gate = Gate()
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
@@ -374,7 +390,25 @@ class Spec(Model):
     def _check_name(cls, name: str) -> str:
         if not SAFE_NAME.fullmatch(name):
             raise ValueError("use 1 to 64 lower-case letters, digits, `-` and `_`, starting with a letter or digit")
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name!r} is the name of a folder that the outputs have already: choose another")
         return name
+
+    @field_validator("description")
+    @classmethod
+    def _check_length(cls, description: str) -> str:
+        if len(description) > MOST_CHARS:
+            found = f"expected at most {MOST_CHARS:,} characters, got {len(description):,}"
+            raise ValueError(f"{found}: it is part of every prompt, so keep it to what tells the texts apart")
+        return description
+
+    @field_validator("labels")
+    @classmethod
+    def _check_number(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        if len(labels) > MOST_LABELS:
+            found = f"expected at most {MOST_LABELS:,} entries, got {len(labels):,}"
+            raise ValueError(f"{found}: prompts list them all; split the task into coarse and fine ones")
+        return labels
 
     @field_validator("labels")
     @classmethod
@@ -382,12 +416,15 @@ class Spec(Model):
         first: dict[str, str] = {}
         repeated: list[InitErrorDetails] = []
         for index, name in enumerate(label.name for label in labels):
-            if name.casefold() in first:
-                other = first[name.casefold()]
-                words = f"{name!r} is given twice" if name == other else f"{name!r} and {other!r} differ in case only"
-                error = PydanticCustomError("in_our_words", "{words}", {"words": words})
-                repeated.append(InitErrorDetails(type=error, loc=(index, "name"), input=name))
-            first.setdefault(name.casefold(), name)
+            seen = unicodedata.normalize("NFC", name)
+            other = first.setdefault(seen.casefold(), name)
+            if len(first) + len(repeated) == index + 1:
+                continue
+            words = f"{name!r} and {other!r} differ in case only"
+            if unicodedata.normalize("NFC", other) == seen:
+                words = f"{name!r} is given twice" + (", spelled with other characters" if name != other else "")
+            error = PydanticCustomError("in_our_words", "{words}", {"words": words})
+            repeated.append(InitErrorDetails(type=error, loc=(index, "name"), input=name))
         if repeated:
             raise ValidationError.from_exception_data("labels", repeated)
         return labels

@@ -17,7 +17,7 @@ import yaml
 from factory.errors import Problem, SpecError
 
 MAX_BYTES = 1_000_000
-"""A spec of a thousand labels has a tenth of this."""
+"""A spec of 300 labels has a thirtieth of this."""
 MAX_DEPTH = 20
 MAX_VALUES = 50_000
 """Keys and values; PyYAML reads about 30,000 of them a second."""

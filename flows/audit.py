@@ -7,7 +7,7 @@ from factory.encoders import load_encoder
 from factory.evaluation.audit import AUDIT, Audit, AuditParams
 from factory.records import Rows
 from factory.store import Artifact
-from flows.steps import ENCODER, Runner
+from flows.steps import Runner
 
 REAL = ("pool", "seeds", "train")
 """Real texts that may be looked at before the final report; the holdout may not."""
@@ -17,4 +17,4 @@ def audit_rows(task: Task, files: Mapping[str, Artifact[Rows]], rows: Artifact[R
     """Audit the generated rows among those that students are trained on; nothing is dropped."""
     real = {key: files[key] for key in REAL if key in files}
     params = AuditParams(labels=task.spec.labels, seed=task.spec.seed)
-    return run(AUDIT, params, inputs={"rows": rows, **real}, resources={"encoder": load_encoder(ENCODER)})
+    return run(AUDIT, params, inputs={"rows": rows, **real}, resources={"encoder": load_encoder(task.spec.encoder)})

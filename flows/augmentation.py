@@ -10,14 +10,14 @@ from factory.curation.leakage import LEAKAGE
 from factory.curation.meaning import MEANING, MeaningParams
 from factory.curation.weigh import WEIGH, WeighParams
 from factory.encoders import load_encoder
-from factory.labelling.verify import VERIFY, VerifyParams
+from factory.labelling.verify import VERIFY
 from factory.records import Rows
 from factory.spec import Plugin
 from factory.store import Artifact, Resource
 from factory.synthesis.augment import AugmentParams
 from factory.synthesis.augmenters import AUGMENTERS
 from factory.teacher import Teacher
-from flows.steps import CEILING, ENCODER, REAL_ROWS, Runner, named
+from flows.steps import CEILING, REAL_ROWS, Runner, named, verify_params
 
 PER_LABEL = 40
 """Texts asked for from the rows of each label, unless the spec says otherwise."""
@@ -37,7 +37,7 @@ def gather_real(task: Task, files: Mapping[str, Artifact[Rows]], run: Runner) ->
         return rows
     inputs = {"rows": rows, "holdout": files["holdout"]}
     params = LEAKAGE.params(**leakage.params)
-    return run(named(LEAKAGE, "real"), params, inputs=inputs, resources={"encoder": load_encoder(ENCODER)})
+    return run(named(LEAKAGE, "real"), params, inputs=inputs, resources={"encoder": load_encoder(task.spec.encoder)})
 
 
 def augment(
@@ -63,7 +63,7 @@ def _vary(
     task: Task, plugin: Plugin, real: Artifact[Rows], teacher: Teacher, run: Runner
 ) -> tuple[Artifact[Rows], ...]:
     spec, augmenter = task.spec, AUGMENTERS[plugin.name]
-    encoder = load_encoder(ENCODER)
+    encoder = load_encoder(task.spec.encoder)
     per_label, per_row = _amount(task)
     params = AugmentParams(
         description=spec.description,
@@ -85,8 +85,8 @@ def _vary(
     )
     if not spec.labelling.verify:
         return written, near
-    verify = VerifyParams(description=spec.description, labels=spec.labels)
-    verified = run(named(VERIFY, plugin.name), verify, inputs={"rows": near}, resources={"teacher": teacher})
+    again = named(VERIFY, plugin.name)
+    verified = run(again, verify_params(task), inputs={"rows": near}, resources={"teacher": teacher})
     return written, near, verified
 
 

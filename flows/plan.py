@@ -10,11 +10,12 @@ from pydantic import BaseModel
 
 from factory.check import Task
 from factory.curation.gather import GatherParams
+from factory.curation.select import SelectParams
 from factory.data import DataFile
 from factory.evaluation.sample import SampleParams
 from factory.labelling.annotate import AnnotateParams, label_requests, telling_tokens
 from factory.spec import Prices
-from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
+from factory.store import MANIFEST, Artifact, Resource, Result, Stage, explain_miss, find, key_of, read_manifest
 from factory.synthesis import STRATEGIES
 from factory.synthesis.augment import AugmentParams
 from factory.synthesis.augmenters import AUGMENTERS
@@ -31,6 +32,7 @@ WRITTEN_TOKENS_PER_S = 22.0
 READ_TOKENS_PER_S = 66.0
 """Of the embedded teacher on two cores; other teachers' speed is not known. It reads what requests share once."""
 TYPICAL_TEXT_CHARS = 45
+MANIFESTS = f"[!.]*/{MANIFEST}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ class Planner:
             if self.prober is not None:
                 probed = self.prober(stage, params, inputs=inputs, resources=resources)
         n_rows = _expected_rows(params, inputs or {}, resources or {})
-        cost = _cost(stage, params, n_rows, inputs or {}) if asks else Forecast()
+        estimate = _cost(stage, params, n_rows, inputs or {}) if asks else Forecast()
+        cost = _as_measured(self.root / stage.name, estimate)
         n_stored = self._n_stored(probed, waits=bool(waits_for)) if cost.calls else None
         self.stages.append(PlannedStage(stage.name, False, because, cost, asks, n_stored))
         if probed is not None:
@@ -229,7 +232,23 @@ def _expected_rows(params: BaseModel, inputs: Mapping[str, Artifact[Any]], resou
     rows = inputs.get("rows")
     if rows is None:
         return 0
-    return min(params.n, _n_rows(rows)) if isinstance(params, SampleParams) else _n_rows(rows)
+    return min(params.n, _n_rows(rows)) if isinstance(params, SampleParams | SelectParams) else _n_rows(rows)
+
+
+def _as_measured(folder: Path, cost: Forecast) -> Forecast:
+    """Correct the tokens of an estimate by what the newest run of the stage was counted, if there was one."""
+    runs = [manifest["varying"] for manifest in map(read_manifest, (path.parent for path in folder.glob(MANIFESTS)))]
+    counted = [run for run in runs if run.get("teacher_calls") and run.get("prompt_tokens")]
+    if not counted or not cost.prompt_tokens:
+        return cost
+    newest = max(counted, key=lambda run: str(run["written_at"]))
+    prompt_tokens = cost.calls * newest["prompt_tokens"] / newest["teacher_calls"]
+    return Forecast(
+        cost.calls,
+        round(prompt_tokens),
+        round(cost.calls * newest["completion_tokens"] / newest["teacher_calls"]),
+        round(cost.new_prompt_tokens * prompt_tokens / cost.prompt_tokens),
+    )
 
 
 def _n_rows(rows: Artifact[Any]) -> int:

@@ -1,5 +1,6 @@
 """Real texts without labels: which of them the teacher labels, and what becomes of its answers."""
 
+from dataclasses import replace
 from typing import Any
 
 from factory.check import Task
@@ -11,7 +12,7 @@ from factory.labelling.annotate import ANNOTATE, AnnotateParams
 from factory.records import Rows
 from factory.store import Artifact
 from factory.teacher import Teacher
-from flows.steps import CHEAP_STUDENT, ENCODER, Runner, cross_predict, fit, named, predict
+from flows.steps import CHEAP_STUDENT, Runner, cross_predict, fit, named, predict
 
 
 def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) -> Artifact[Rows]:
@@ -29,14 +30,15 @@ def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) 
     spec = task.spec
     n_first = (spec.labelling.label_pool + 1) // 2
     n_second = spec.labelling.label_pool - n_first
-    encoder = {"encoder": load_encoder(ENCODER)}
+    encoder = {"encoder": load_encoder()}  # the small one groups well enough, and a pool may be large
     params = AnnotateParams(description=spec.description, labels=spec.labels)
     chosen = run(named(SELECT, 1), SelectParams(n=n_first, seed=spec.seed), inputs={"rows": pool}, resources=encoder)
     first = run(named(ANNOTATE, "pool-1"), params, inputs={"rows": chosen}, resources={"teacher": teacher})
-    known = run.peek(first)
+    settled = settle(task, first, None, run, of="-first") if n_second else first
+    known = run.peek(settled)
     if not n_second or (known is not None and len(set(known.kept["label"])) < 2):
         return first
-    opinion = predict(fit(task, CHEAP_STUDENT, first, "pool", run), pool, "pool", run)
+    opinion = predict(fit(task, CHEAP_STUDENT, settled, "pool", run), pool, "pool", run)
     chosen = run(
         named(SELECT, 2),
         SelectParams(n=n_second, seed=spec.seed),
@@ -47,8 +49,21 @@ def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) 
     return run(named(GATHER, "pool"), GatherParams(), inputs={"first": first, "second": second})
 
 
-def settle(task: Task, silver: Artifact[Rows], reviewed: Artifact[Rows] | None, run: Runner) -> Artifact[Rows]:
-    """Let the spec's other labellers vote on what the teacher labelled; without any its answers stand."""
+def settle(
+    task: Task, silver: Artifact[Rows], reviewed: Artifact[Rows] | None, run: Runner, *, of: str = ""
+) -> Artifact[Rows]:
+    """Let the spec's other labellers vote on what the teacher labelled; without any its answers stand.
+
+    Args:
+        task: The task; `labelling` says who votes.
+        silver: Rows that the teacher labelled.
+        reviewed: Rows that people labelled, which nobody else has a say on.
+        run: Runs the stages.
+        of: Tells several votes of a build apart.
+
+    Returns:
+        The rows that found agreement.
+    """
     spec = task.spec
     if not spec.labelling.voters:
         return silver
@@ -63,7 +78,8 @@ def settle(task: Task, silver: Artifact[Rows], reviewed: Artifact[Rows] | None, 
     known = run.peek(silver)
     can_learn = known is None or len(set(known.kept["label"])) > 1
     if can_learn and any(plugin.name == "student" for plugin in spec.labelling.voters):
-        inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, "voter", run)
+        inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, f"voter{of}", run)
     if reviewed is not None:
         inputs["reviewed"] = reviewed
-    return run(AGGREGATE, params, inputs=inputs, resources={"encoder": load_encoder(ENCODER)})
+    stage = replace(AGGREGATE, name=f"{AGGREGATE.name}{of}")
+    return run(stage, params, inputs=inputs, resources={"encoder": load_encoder(task.spec.encoder)})

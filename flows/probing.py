@@ -12,9 +12,12 @@ from pydantic import BaseModel
 from factory.curation import FILTERS
 from factory.curation.gather import GATHER
 from factory.curation.label_noise import LABEL_NOISE
+from factory.curation.meaning import MEANING
+from factory.curation.select import SELECT
 from factory.data import READ
 from factory.evaluation.baselines import NEAREST_DESCRIPTION
 from factory.evaluation.sample import SAMPLE
+from factory.labelling.aggregate import AGGREGATE
 from factory.store import Artifact, Resource, Result, Stage, run_stage
 from factory.teacher.probe import DependsOnMissing, Probe
 from factory.teacher.replies import Exchange
@@ -29,6 +32,9 @@ QUICK: Runnable = (READ.run, GATHER.run, SAMPLE.run)
 THOROUGH: Runnable = (
     *QUICK,
     NEAREST_DESCRIPTION.run,
+    SELECT.run,
+    AGGREGATE.run,
+    MEANING.run,
     *(stage.run for stage in FILTERS.values() if stage is not LABEL_NOISE),
 )
 """With those that need the encoder; label noise comes after the last text was asked for."""

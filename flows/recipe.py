@@ -24,7 +24,7 @@ from factory.evaluation.baselines import MAJORITY, MajorityParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
 from factory.evaluation.verdict import Evaluation, Regime
-from factory.labelling.verify import VERIFY, VerifyParams
+from factory.labelling.verify import VERIFY
 from factory.records import Origin, Predictions, Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
@@ -39,7 +39,6 @@ from flows.audit import audit_rows
 from flows.augmentation import augment, compared_rows, count_real, expected_varied, gather_real, real_texts, with_real
 from flows.pool import label_pool, settle
 from flows.steps import (
-    ENCODER,
     NOISE_JUDGE,
     Runner,
     ask_descriptions,
@@ -48,6 +47,7 @@ from flows.steps import (
     label_sample,
     named,
     predict,
+    verify_params,
 )
 
 EXPECTED_ACCEPTED_RATIO = 0.8
@@ -136,8 +136,8 @@ def write_rows(
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
-    # Rows of the pool come first, so that of two that say the same the made one goes. Rows that people labelled never
-    # pass a filter with made ones: made ones too near to them go.
+    # Rows of the pool come first, so that of two that say the same the made one goes. Seeds and train rows never pass a
+    # filter with made ones: made ones too near to them go.
     if "reviewed" in files:
         parts["reviewed"] = files["reviewed"]  # rows of the pool, so they too may be too near to the holdout
     if "pool" in files and spec.labelling.label_pool:
@@ -240,20 +240,19 @@ def write(
     resources: dict[str, Any] = {"teacher": teacher}
     inputs: dict[str, Artifact[Rows]] = {}
     if like is not None and strategy.takes_real:
-        inputs, resources = {"real": like}, {**resources, "encoder": load_encoder(ENCODER)}
+        inputs, resources = {"real": like}, {**resources, "encoder": load_encoder(task.spec.encoder)}
     rows = run(named(strategy.stage, round_), params, inputs=inputs, resources=resources)
     if not spec.labelling.verify:
         return rows, rows
-    verify = VerifyParams(description=spec.description, labels=spec.labels)
     stage = named(VERIFY, f"{plugin.name}-{round_}")
-    return rows, run(stage, verify, inputs={"rows": rows}, resources={"teacher": teacher})
+    return rows, run(stage, verify_params(task), inputs={"rows": rows}, resources={"teacher": teacher})
 
 
 def curate(
     task: Task, rows: Artifact[Rows], files: Mapping[str, Artifact[Rows]], suffix: str, run: Runner
 ) -> Artifact[Rows]:
     """Apply the spec's filters that need no trained student, in spec order."""
-    encoder = load_encoder(ENCODER)
+    encoder = load_encoder(task.spec.encoder)
     protected = {key: files[key] for key in ("holdout", "seeds", "train") if key in files}
     for plugin in task.spec.curation:
         stage = FILTERS[plugin.name]

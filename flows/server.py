@@ -25,7 +25,7 @@ from flows.room import check_room
 
 HOME = ".prefect"
 """Folder of the database, below the outputs; where PREFECT_HOME is set, that counts."""
-START_S = 180.0
+START_S = 300.0
 """How long the server may take to start; five seconds are usual."""
 DRAIN_S = 10.0
 """How long Prefect may take to send the events that are left when a build ends."""

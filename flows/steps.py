@@ -11,6 +11,7 @@ from factory.encoders import load_encoder
 from factory.evaluation.baselines import NEAREST_DESCRIPTION, NearestDescriptionParams
 from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
+from factory.labelling.verify import OnDisagreement, VerifyParams
 from factory.records import Predictions, Rows
 from factory.spec import Plugin
 from factory.store import Artifact, Resource, Result, Stage
@@ -28,8 +29,6 @@ from factory.teacher import Teacher
 
 R = TypeVar("R", bound=Result)
 
-ENCODER = "all-MiniLM-L6-v2"
-"""What the filters and the nearest-description baseline compare texts with."""
 CHEAP_STUDENT = Plugin(name="sentence-linear")
 """Whose opinion is asked where any will do, such as by the choice of pool rows."""
 NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_weight": 30.0})
@@ -99,9 +98,20 @@ def ask_descriptions(task: Task, rows: Artifact[Rows], suffix: str, run: Runner)
     """Answer each row with the label whose description is nearest."""
     stage = named(NEAREST_DESCRIPTION, suffix) if suffix else NEAREST_DESCRIPTION
     params = NearestDescriptionParams(labels=task.spec.labels)
-    return run(stage, params, inputs={"rows": rows}, resources={"encoder": load_encoder(ENCODER)})
+    return run(stage, params, inputs={"rows": rows}, resources={"encoder": load_encoder(task.spec.encoder)})
 
 
 def named(stage: Stage[R], suffix: str | int) -> Stage[R]:
     """Give a stage that runs several times in a build a name, and so a folder, for each."""
     return replace(stage, name=f"{stage.name}-{suffix}")
+
+
+def verify_params(task: Task) -> VerifyParams:
+    """Return how the teacher labels again what it wrote."""
+    spec = task.spec
+    return VerifyParams(
+        description=spec.description,
+        labels=spec.labels,
+        on_disagreement=OnDisagreement(spec.labelling.on_disagreement),
+        min_probability=spec.labelling.min_probability,
+    )

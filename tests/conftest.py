@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.noted_build import MANY, Built, build, scripted
+
+settings.register_profile("factory", deadline=None)  # how long an example takes says more about the machine
+settings.load_profile("factory")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from factory.check import check_task
 from factory.errors import SpecError
 from factory.labelling.aggregate import AGGREGATE, AggregateParams, aggregate
 from factory.labelling.rules import WrongRule, matcher
-from factory.labelling.voters import VOTERS, Ballot
+from factory.labelling.voters import VOTERS, Ballot, TeacherParams
 from factory.labelling.votes import ABSTAIN, NOT_ASKED, Votes
 from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
 from factory.spec import Label, Plugin, Rule
@@ -106,10 +106,20 @@ def test_every_rule_votes_for_itself_and_is_silent_where_it_does_not_fire() -> N
 
 
 def test_the_teacher_votes_with_its_distribution() -> None:
-    votes = vote("teacher", silver(("a", "delivery"), probs=(0.2, 0.8)))
+    rows = silver(("a", "delivery"), probs=(0.2, 0.8))
+    votes = VOTERS["teacher"].vote(TeacherParams(calibrate=False), ballot(rows))
     assert votes.answers.tolist() == [[1]]
     assert votes.probs is not None
     assert votes.probs.tolist() == [[[0.2, 0.8]]]
+
+
+def test_a_teacher_that_likes_a_label_needs_more_of_it_to_vote_for_it() -> None:
+    told = [*[(f"text {number}", (0.2, 0.8)) for number in range(8)], ("another", (0.45, 0.55))]
+    rows = text_dataset([TextRow(text, "delivery", Origin.SILVER, label_probs=probs) for text, probs in told])
+    votes = VOTERS["teacher"].vote(TeacherParams(), ballot(all_kept(rows)))
+    assert votes.answers[:, 0].tolist() == [1] * 8 + [0]
+    assert votes.probs is not None
+    assert votes.probs.sum(axis=2) == pytest.approx(1)
 
 
 def test_the_nearest_description_votes_for_what_the_text_is_near_to() -> None:
@@ -250,7 +260,7 @@ def test_a_voter_that_goes_by_rules_needs_some(tmp_path: Path) -> None:
 def test_rules_alone_need_another_aggregation(tmp_path: Path) -> None:
     alone = {**VOTING, "voters": ["rules"]}
     with pytest.raises(SpecError, match="discounted learns nothing from rules alone"):
-        check_task(pool_task(tmp_path / "default", **alone))
+        check_task(pool_task(tmp_path / "discounted", **alone, aggregation="discounted"))
     assert (
         check_task(pool_task(tmp_path / "mace", **alone, aggregation="mace")).spec.labelling.aggregation.name == "mace"
     )
@@ -275,7 +285,7 @@ VOTING: dict[str, Any] = {
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pretrained encoder: nothing here is about how good the votes are."""
     monkeypatch.setattr("flows.pool.CHEAP_STUDENT", Plugin(name="tfidf-linear"))
-    monkeypatch.setattr("flows.pool.load_encoder", lambda name: ENCODER)
+    monkeypatch.setattr("flows.pool.load_encoder", lambda *name: ENCODER)
 
 
 def test_pool_rows_go_through_the_vote_and_the_second_time_all_is_stored(tmp_path: Path) -> None:
@@ -301,7 +311,7 @@ def test_pool_rows_go_through_the_vote_and_the_second_time_all_is_stored(tmp_pat
 
 
 def test_without_other_voters_the_teachers_answers_stand(tmp_path: Path) -> None:
-    task = check_task(pool_task(tmp_path / "task", label_pool=24))
+    task = check_task(pool_task(tmp_path / "task", label_pool=24, voters=[]))
     run = Plain(tmp_path / "outputs")
     teacher = open_teacher(task.spec.teacher, folder=task.folder, outputs=tmp_path / "outputs")
     try:

@@ -204,6 +204,15 @@ def test_rare_labels_stay_rare() -> None:
     assert found.posterior[:, 1].mean() == pytest.approx(0.1, abs=0.03)
 
 
+def test_pooled_opinions_leave_what_is_plausible_to_everybody() -> None:
+    probs = np.array([[[0.5, 0.45, 0.05], [0.1, 0.45, 0.45]]])
+    votes = Votes(LABELS, ("teacher", "nearest"), np.array([[0, 1]]), probs)
+    posterior = solve("pooled", votes).posterior[0]
+    assert posterior == pytest.approx(np.array([0.05, 0.2025, 0.0225]) / 0.275)
+    bare = solve("pooled", votes_of([[0, ABSTAIN]])).posterior[0]
+    assert bare == pytest.approx([0.8, 0.1, 0.1])
+
+
 def test_soft_votes_count_as_far_as_they_are_sure() -> None:
     probs = np.array([[[0.6, 0.4, 0.0], [0.1, 0.9, 0.0], [0.0, 0.0, 0.0]]])
     votes = Votes(LABELS, ("x", "y", "z"), np.array([[0, 1, 0]]), probs)

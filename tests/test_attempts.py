@@ -197,6 +197,13 @@ def test_rows_that_always_fail_do_not_stop_the_others(bad: set[int], tmp_path: P
     assert set(failures(tmp_path)) == {f"row {number}" for number in bad}
 
 
+def test_rows_given_up_after_their_neighbours_were_answered_cast_no_doubt_on_the_endpoint() -> None:
+    with FaultServer(bad_rows({1, 2, 3})) as server:
+        with teacher_at(server, concurrency=30, first_delay_s=0.5, max_delay_s=0.5) as teacher:
+            assert kinds(ask(teacher, rows(30))) == {"ok": 27, "unavailable": 3}
+            assert teacher._engine.is_proven
+
+
 def test_while_the_first_row_is_tried_again_the_second_is_asked() -> None:
     with FaultServer(bad_rows({0: Say(end="hang")})) as server:
         started = time.monotonic()
@@ -209,7 +216,7 @@ def test_rows_whose_endpoint_is_down_are_in_the_ledger(tmp_path: Path) -> None:
     with FaultServer(lambda body, number: Say(500)) as server, teacher_at(server, tmp_path) as teacher:
         with pytest.raises(TeacherUnavailable, match="HTTP 500"):
             ask(teacher, rows(30))
-        assert len(server.bodies) <= 2 * 4 + 1
+        assert len(server.bodies) <= 3 * 4  # two to be sure, and the one that began meanwhile
     assert {one.reason for one in failures(tmp_path).values()} == {"unavailable"}
     assert "row 0" in failures(tmp_path)
 
@@ -355,11 +362,11 @@ def test_hedges_work_when_every_slot_is_taken() -> None:
 
 
 def test_hedges_take_from_the_allowance_of_requests() -> None:
-    with FaultServer(lambda body, number: Say(delay_s=0.3)) as server:
+    with FaultServer(lambda body, number: Say(delay_s=0.4)) as server:
         started = time.monotonic()
-        with teacher_at(server, concurrency=16, hedge_after_s=0.05, requests_per_minute=600.0) as teacher:
-            ask(teacher, rows(20))
-        assert len(server.bodies) <= 10 * (time.monotonic() - started) + 10 + 1
+        with teacher_at(server, hedge_after_s=0.05, requests_per_minute=120.0) as teacher:
+            ask(teacher, rows(3))
+        assert len(server.bodies) <= 2 * (time.monotonic() - started) + 3
 
 
 def test_the_allowance_of_tokens_is_kept() -> None:
@@ -427,9 +434,9 @@ def failure(key: str) -> Failure:
 
 def test_a_torn_line_of_the_ledger_does_not_swallow_the_next(tmp_path: Path) -> None:
     path = tmp_path / "failures.jsonl"
-    Ledger(path).note(failure("1"))
-    path.write_bytes(path.read_bytes()[:-10])
     ledger = Ledger(path)
+    ledger.note(failure("1"))
+    path.write_bytes(path.read_bytes()[:-10])
     ledger.note(failure("2"))
     ledger.note(failure("3"))
     assert ([one.key for one in ledger.failures()], ledger.n_damaged) == (["2", "3"], 1)

@@ -227,6 +227,23 @@ def test_a_pool_needs_no_labels(folder: Path) -> None:
     assert check_task(write(folder, "data: {pool: pool.jsonl}\n", pool=pool)).warnings == ()
 
 
+def test_labels_that_the_embedded_teacher_cannot_read_are_refused(folder: Path) -> None:
+    labels = [f"label number {n}" for n in range(300)]
+    write(folder)
+    spec = (folder / SPEC_FILE).read_text(encoding="utf-8").replace("[refund, hours]", str(labels))
+    (folder / SPEC_FILE).write_text(spec, encoding="utf-8")
+    assert problems(folder)[0].startswith("spec.yaml:4: labels: description and labels are at least 2,8"), (
+        "of 2,048 tokens"
+    )
+    (folder / SPEC_FILE).write_text(spec + "teacher: {name: openai, model: m}\n", encoding="utf-8")
+    check_task(folder)
+
+
+def test_a_file_without_a_name_is_said(folder: Path) -> None:
+    expected = "spec.yaml:5: data.holdout: must name a file of the task folder, or be left out"
+    assert problems(write(folder, 'data: {holdout: ""}\n')) == [expected]
+
+
 def test_an_encoder_that_is_nowhere_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def found(name: str) -> list[str]:
         return problems(write(folder, f"students:\n  - name: sentence-linear\n    params: {{encoder: {name}}}\n"))
@@ -286,3 +303,10 @@ def test_shipped_tasks_have_nothing_wrong(path: Path) -> None:
     task = check_task(path.parent)
     assert "holdout" in task.files
     assert (path.parent / "README.md").is_file()
+
+
+def test_the_noise_filter_is_the_last_and_an_encoder_must_exist(folder: Path) -> None:
+    write(folder, "curation: [label-noise, dedup]\nencoder: nosuch\n")
+    found = problems(folder)
+    assert any("5: curation[0]" in one and "put it last" in one for one in found), found
+    assert any("6: encoder" in one and "nosuch" in one for one in found), found

@@ -383,7 +383,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_refusal_is_final(factory: Factory, tmp_path: Path, status: int, hint: str) -> None:
     with FaultServer(fail(status)) as server:
         done = build_against(factory, tmp_path, server)
-        assert len(server.bodies) == 1
+        assert len(server.bodies) == 1, done
     assert (done.code, done.out) == (1, "")
     assert f"HTTP {status}: " in done.err
     assert f"hint: {hint}" in done.err
@@ -458,6 +458,24 @@ factory.check.check_task = lambda folder: os.kill(os.getpid(), signal.SIGTERM)
 sys.argv = ["factory", "check", "anything"]
 main()
 """
+
+
+INTERRUPTED = """
+import builtins, sys
+from factory.__main__ import main
+find = builtins.__import__
+def interrupt(name, *more):
+    if name == "typer":
+        raise KeyboardInterrupt
+    return find(name, *more)
+builtins.__import__ = interrupt
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "\nstopped\n")
 
 
 def test_a_build_that_is_told_to_end_ends_as_after_ctrl_c() -> None:

@@ -1,16 +1,28 @@
 """`factory plan`: what a build would do, found without doing any of it."""
 
 import json
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+from pydantic import BaseModel
 
 from factory.check import check_task
+from factory.store import Artifact, Result, Stage, run_stage
+from factory.teacher import Teacher, open_teacher
+from factory.teacher.budget import Spending
+from flows.build import Spent
 from flows.plan import Plan, make_plan, print_plan
+from flows.recipe import recipe
 from tests.conftest import Factory
 from tests.fault_server import FaultServer
+from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, make_task
 from tests.test_build import QUICK, Walk, described, walk
+
+R = TypeVar("R", bound=Result)
 
 
 def plan(folder: Path, outputs: Path) -> Plan:
@@ -60,6 +72,37 @@ def test_only_stages_that_ask_the_teacher_cost_something(tmp_path: Path) -> None
 def test_the_forecast_is_near_what_the_build_asks(place: Path, built: Walk, tmp_path: Path) -> None:
     planned = plan(place / "task", tmp_path / "nothing-yet")
     assert planned.cost.calls == pytest.approx(len(built.asked), rel=0.5)
+
+
+@dataclass
+class Counting(Plain):
+    """Notes what each stage spent, as `flows.build` does."""
+
+    teacher: Teacher | None = None
+
+    def __call__(self, stage: Stage[R], params: BaseModel, **more: Any) -> Artifact[R]:
+        assert self.teacher is not None
+        measured = Spent(self.teacher.spending).as_manifest
+        artifact: Artifact[R] = run_stage(self.root, stage, params, measured=measured, **more)
+        return artifact
+
+
+def spent_by(folder: Path, outputs: Path) -> Spending:
+    task = check_task(folder)
+    with closing(open_teacher(task.spec.teacher, folder=folder, outputs=outputs)) as teacher:
+        recipe(task, teacher, Counting(outputs / task.spec.name, teacher=teacher))
+        return teacher.spending
+
+
+def test_after_one_build_the_forecast_of_the_next_is_within_a_quarter(tmp_path: Path) -> None:
+    more = {**QUICK, "synthesis": {"per_label": 14, "max_rounds": 1}}
+    spent_by(make_task(tmp_path / "one", **{**more, "seed": 1}), tmp_path / "outputs")
+    other = make_task(tmp_path / "two", **{**more, "seed": 2})
+    planned = plan(other, tmp_path / "outputs").cost
+    spent = spent_by(other, tmp_path / "elsewhere")
+    assert planned.calls == pytest.approx(spent.calls, rel=0.25)
+    assert planned.prompt_tokens == pytest.approx(spent.usage.prompt_tokens, rel=0.25)
+    assert planned.completion_tokens == pytest.approx(spent.usage.completion_tokens, rel=0.25)
 
 
 def test_after_a_build_everything_is_cached_and_free(place: Path, built: Walk) -> None:

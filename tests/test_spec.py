@@ -84,7 +84,7 @@ seed: true
         "9: teacher.budget.tokens: expected a whole number, got 'many'",
         "9: teacher.budget.call: unknown key, not one of calls, tokens, usd; nearest: 'calls'",
         "10: studnets: unknown key, not one of name, kind, description, labels, data, teacher, augmentation, "
-        "synthesis, labelling, curation, students, gate and 1 more; nearest: 'students'",
+        "synthesis, labelling, curation, students, encoder and 2 more; nearest: 'students'",
         "12: students[0].params: expected a mapping (`key: value` lines), got 3",
         "13: students[1].name: is missing",
         "14: labelling.verify: expected true or false, got 'yes'",
@@ -191,6 +191,11 @@ def test_label_names_that_are_numbers_or_truth_values_ask_for_quotes(folder: Pat
         ("a", ["4: labels: expected a list (`- ...` lines or [a, b]), got 'a'"]),
         ("[a, b, a, A]", ["4: labels[2]: 'a' is given twice", "4: labels[3]: 'A' and 'a' differ in case only"]),
         ("[a, b, {name: ' b '}]", ["4: labels[2].name: 'b' is given twice"]),
+        (
+            '["\\u00e9", "e\\u0301"]',
+            ["4: labels[1]: 'e\u0301' is given twice, spelled with other characters"],
+        ),
+        ('["\\u00c9", "e\\u0301"]', ["4: labels[1]: 'e\u0301' and '\u00c9' differ in case only"]),
         ("[a, '  ']", ["4: labels[1]: must not be empty"]),
         ("[a, null]", ["4: labels[1]: expected a mapping (`key: value` lines), got nothing"]),
         ('[a, "b\\nc"]', ["4: labels[1]: a label name is one line of printable characters"]),
@@ -205,6 +210,21 @@ def test_wrong_labels(folder: Path, labels: str, expected: list[str]) -> None:
 def test_names_that_are_not_safe_as_folder_names_are_refused(folder: Path, name: str) -> None:
     content = FOUR_KEYS.replace("name: shop", f"name: '{name}'")
     assert problems(folder, content)[0].startswith("1: name: use 1 to 64 lower-case letters")
+
+
+def test_a_name_that_the_outputs_have_already_is_refused(folder: Path) -> None:
+    content = FOUR_KEYS.replace("name: shop", "name: mlruns")
+    assert problems(folder, content)[0].startswith("1: name: 'mlruns' is the name of a folder that the outputs have")
+
+
+def test_what_no_prompt_can_hold_is_refused_with_the_reason(folder: Path) -> None:
+    content = FOUR_KEYS.replace("What customers write.", "x" * 4001)
+    assert problems(folder, content) == [
+        "3: description: expected at most 4,000 characters, got 4,001: it is part of every prompt, so keep it to what "
+        "tells the texts apart"
+    ]
+    content = HEAD + f"labels: [{', '.join(f'l{n}' for n in range(301))}]\n"
+    assert problems(folder, content)[0].startswith("4: labels: expected at most 300 entries, got 301: prompts list")
 
 
 def test_a_key_put_where_its_variable_belongs_is_not_repeated(folder: Path) -> None:

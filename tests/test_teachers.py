@@ -358,6 +358,20 @@ def test_the_built_in_weights_are_known_without_looking_for_them(monkeypatch: py
     assert EmbeddedTeacher(TeacherSpec()).identity == f"embedded:{QWEN.sha256}"
 
 
+def test_the_embedded_teacher_keeps_its_rates_and_deadlines(gguf: Path) -> None:
+    teacher = EmbeddedTeacher(TeacherSpec(requests_per_minute=6, deadline_s=5), command=fake_llama)
+    answers = ask(teacher, [question(str(number)) for number in range(3)])
+    teacher.close()
+    assert [getattr(answer, "reason", "") for answer in answers] == ["", "deadline", "deadline"]
+
+
+@pytest.mark.parametrize(("spec", "seconds"), [(TeacherSpec(), 900.0), (TeacherSpec(timeout_s=7), 7.0)])
+def test_the_embedded_teacher_takes_its_time_unless_the_spec_says_otherwise(
+    gguf: Path, spec: TeacherSpec, seconds: float
+) -> None:
+    assert EmbeddedTeacher(spec, command=fake_llama)._engine.limits.timeout_s == seconds
+
+
 def test_a_child_that_cannot_start_tells_why(gguf: Path) -> None:
     gguf.write_bytes(b"crash")
     teacher = EmbeddedTeacher(TeacherSpec(), command=fake_llama)

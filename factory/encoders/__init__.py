@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory.encoders import minilm, mpnet, transformer
-
-DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+from factory.spec import DEFAULT_ENCODER as DEFAULT_ENCODER  # for whoever opens one
 
 
 class Encoder(Protocol):

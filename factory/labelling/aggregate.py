@@ -23,9 +23,9 @@ class AggregateParams(Model):
     labels: tuple[Label, ...]
     voters: Annotated[tuple[Plugin, ...], Field(min_length=1)]
     rules: tuple[Rule, ...] = ()
-    aggregation: Plugin = Plugin(name="discounted")
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Posterior that the winning label needs."""
+    aggregation: Plugin = Plugin(name="pooled")
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Posterior that the winning label must exceed: above one half, no other label is as likely."""
 
 
 def aggregate(
@@ -63,7 +63,7 @@ def aggregate(
         probability = float(consensus.posterior[position, best[position]])
         if row["id"] in known:
             rejections[position] = Rejection(REVIEWED)
-        elif probability < params.min_agreement or not votes.is_label[position].any():
+        elif probability <= params.min_agreement or not votes.is_label[position].any():
             rejections[position] = Rejection(NO_AGREEMENT, round(probability, 6))
             open_votes[row["id"]] = votes.said(position)
         n_changed += position not in rejections and label != row["label"]
@@ -99,4 +99,4 @@ def _relabelled(row: dict[str, Any], label: str, posterior: list[float]) -> Text
     )
 
 
-AGGREGATE: Stage[Rows] = Stage("aggregate", 1, AggregateParams, aggregate, Rows)
+AGGREGATE: Stage[Rows] = Stage("aggregate", 2, AggregateParams, aggregate, Rows)

@@ -50,6 +50,14 @@ class NoParams(Model):
     """This voter has nothing to set."""
 
 
+class TeacherParams(Model):
+    """How far the teacher's distributions are believed as they are."""
+
+    calibrate: bool = True
+    """Take the teacher's liking for some labels out of its distributions: over all rows it should expect each label
+    about as often. Where labels are rare in the pool this gives them too much, and still helps: docs/log.md."""
+
+
 class NearestParams(Model):
     """How similarities become a distribution."""
 
@@ -57,13 +65,31 @@ class NearestParams(Model):
     """Factor on cosines before the softmax; it changes distributions, no label."""
 
 
-def vote_teacher(params: NoParams, ballot: Ballot) -> Votes:
-    """Vote as the teacher did, with its distribution where the server gave log-probabilities."""
+def vote_teacher(params: TeacherParams, ballot: Ballot) -> Votes:
+    """Vote as the teacher did, with its distribution where the server gave log-probabilities.
+
+    Batch calibration divides each distribution by the mean of all: Zhou et al., "Batch Calibration: Rethinking
+    Calibration for In-Context Learning and Prompt Engineering", ICLR 2024, arXiv:2309.17249.
+
+    Args:
+        params: Whether to calibrate.
+        ballot: Rows with the teacher's labels and distributions.
+
+    Returns:
+        One voter; with calibration its label is the most probable one after it.
+    """
     column = {name: position for position, name in enumerate(ballot.names)}
     answers = np.array([column.get(label, ABSTAIN) for label in ballot.rows.kept["label"]], dtype=np.int64)
     nothing = [0.0] * len(column)
     given = [nothing if probs is None else probs for probs in ballot.rows.kept["label_probs"]]
     probs = np.array(given, dtype=np.float64).reshape(len(answers), len(column))
+    told = probs.sum(axis=1) > 0
+    if params.calibrate and told.any():
+        # A text of each label is added to both sides, so that a handful of texts says little about the teacher.
+        seen = probs[told].sum(axis=0)
+        probs[told] *= (told.sum() / len(column) + 1) / (seen + 1)
+        probs[told] /= probs[told].sum(axis=1, keepdims=True)
+        answers[told] = probs[told].argmax(axis=1)
     return _one_voter("teacher", ballot, answers, probs)
 
 
@@ -105,7 +131,7 @@ def _one_voter(name: str, ballot: Ballot, answers: NDArray[np.int64], probs: NDA
 
 
 VOTERS: Mapping[str, Voter] = {
-    "teacher": Voter(NoParams, vote_teacher),
+    "teacher": Voter(TeacherParams, vote_teacher),
     "nearest-description": Voter(NearestParams, vote_nearest),
     "rules": Voter(NoParams, vote_rules),
     "student": Voter(NoParams, vote_student),

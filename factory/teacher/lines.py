@@ -23,10 +23,15 @@ class Lines:
         Raises:
             ArtifactError: The disk is full, or the file cannot be written.
         """
+        data = line.encode("utf-8", "replace") + b"\n"
         try:
-            view = memoryview(line.encode("utf-8", "replace") + b"\n")
+            fd = self._open()
+            n_bytes = os.fstat(fd).st_size
+            if n_bytes and os.pread(fd, 1, n_bytes - 1) != b"\n":
+                data = b"\n" + data  # a torn line stays, closed, and does not swallow ours
+            view = memoryview(data)
             while view:  # one write as a rule, so that lines of two processes do not mix
-                view = view[os.write(self._open(), view) :]
+                view = view[os.write(fd, view) :]
         except OSError as error:
             hint = "check that the disk has space and that the file and its folder may be written"
             raise ArtifactError(f"{self.path}: cannot be written: {error}", hint=hint) from error
@@ -56,7 +61,4 @@ class Lines:
         if self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            n_bytes = os.fstat(self._fd).st_size
-            if n_bytes and os.pread(self._fd, 1, n_bytes - 1) != b"\n":
-                os.write(self._fd, b"\n")  # a torn line stays, closed, and does not swallow ours
         return self._fd

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from factory.records import MAY_PASS
+
 if TYPE_CHECKING:
     from factory.teacher.budget import Spending
     from factory.teacher.endpoint import Endpoint
@@ -76,7 +78,7 @@ class Abstain:
     @property
     def may_pass(self) -> bool:
         """Whether the same request may be answered another time: what waits for it is not complete."""
-        return self.reason in ("budget", "unavailable", "deadline")
+        return self.reason in MAY_PASS
 
 
 OnReply = Callable[[int, "Reply | Abstain"], None]

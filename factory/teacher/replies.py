@@ -80,7 +80,7 @@ class Replies:
     def _at(self, fd: int, key: str, where: tuple[int, int] | None) -> Exchange | None:
         """Read the exchange at a place, if it is whole and the one that is looked for."""
         line = None if where is None else LINE.fullmatch(os.pread(fd, where[1], where[0]))
-        return parse(line) if line is not None and line[1].decode() == key else None
+        return parse(line) if line is not None and line[1].decode() == key and is_whole(line) else None
 
     def put(self, key: str, exchange: Exchange) -> None:
         """Append an exchange; when another process was faster, its reply stays.

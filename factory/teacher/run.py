@@ -236,7 +236,7 @@ class Run:
                 return engine.fail(work, abstain)
             abstain = replace(abstain, reason="bad-request")
         engine.fail(work, abstain, is_final=engine.is_proven and abstain.reason == "bad-request")
-        if not engine.is_proven:
+        if not engine.is_proven and abstain.reason == "bad-request":  # a filter has looked at one text only
             self._n_declined += 1
             if self._n_declined >= DOWN_AFTER:
                 raise TeacherRefused(

@@ -11,8 +11,10 @@ from factory.labelling.aggregation.dawid_skene import DawidSkeneParams, solve_da
 from factory.labelling.aggregation.discounted import DiscountedParams, solve_discounted
 from factory.labelling.aggregation.mace import MaceParams, solve_mace
 from factory.labelling.aggregation.majority import MajorityVoteParams, count_votes
+from factory.labelling.aggregation.pooled import PooledParams, pool_opinions
 
 AGGREGATORS: Mapping[str, Aggregator] = {
+    "pooled": Aggregator(PooledParams, pool_opinions),
     "majority": Aggregator(MajorityVoteParams, count_votes),
     "dawid-skene": Aggregator(DawidSkeneParams, solve_dawid_skene),
     "mace": Aggregator(MaceParams, solve_mace),

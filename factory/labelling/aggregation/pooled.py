@@ -1,0 +1,37 @@
+"""The distributions of all voters multiplied: a label must be plausible to everybody.
+
+The logarithmic opinion pool of Genest and Zidek, "Combining Probability Distributions: A Critique and an Annotated
+Bibliography", Statistical Science 1(1), 1986, section 4. It learns nothing from the votes, so two voters are enough,
+and it takes more than their labels from them: of a teacher that wavers between two labels and a description that
+excludes one, the other is left. docs/log.md says what that is worth beside the teacher alone.
+"""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from factory.labelling.aggregation.consensus import Consensus
+from factory.labelling.votes import Votes
+from factory.spec import Model
+
+SMALLEST_PROB = 1e-6
+"""No voter can exclude a label for good."""
+
+
+class PooledParams(Model):
+    """How far bare labels are believed."""
+
+    trust: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Probability of the label that a voter without a distribution gives; the other labels share the rest."""
+
+
+def pool_opinions(params: PooledParams, votes: Votes) -> Consensus:
+    """Multiply what all voters think of an item; silence changes nothing, and without votes all labels are equal."""
+    n_labels = len(votes.labels)
+    probs = votes.outcomes(soft=True)[:, :, :n_labels]
+    bare = votes.is_label & (probs.max(axis=2) == 1.0)
+    probs[bare] = probs[bare] * params.trust + (1 - probs[bare]) * (1 - params.trust) / max(1, n_labels - 1)
+    logs = np.where(votes.is_label[:, :, None], np.log(np.maximum(probs, SMALLEST_PROB)), 0.0).sum(axis=1)
+    posterior = np.exp(logs - logs.max(axis=1, keepdims=True, initial=-np.inf))
+    return Consensus(posterior / posterior.sum(axis=1, keepdims=True), np.ones(len(votes.voters)))
