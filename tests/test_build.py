@@ -185,6 +185,15 @@ def test_changing_the_students_does_not_pay_the_teacher_again(tmp_path: Path) ->
     assert "params.params" in second.because["fit-tfidf-linear"]
 
 
+def test_the_description_filter_halves_what_was_written_and_the_audit_reads_the_rest(tmp_path: Path) -> None:
+    changes = {**QUICK, "curation": ["description"], "synthesis": {"per_label": 12, "max_rounds": 1}}
+    artifacts = walk(make_task(tmp_path / "task", **changes), tmp_path / "outputs").artifacts
+    written, left = artifacts["gather-1"].load(), artifacts["description-1"].load()
+    assert len(left.kept) == len(written.kept) - len(written.kept) // 2
+    assert set(left.rejected["reason"]) == {"far-from-description"}
+    assert artifacts["audit"].load().n_rows == len(left.kept)
+
+
 def test_a_changed_description_asks_again_only_what_mentions_it(tmp_path: Path) -> None:
     first = walk(make_task(tmp_path / "one", **QUICK), tmp_path / "outputs")
     changed = make_task(tmp_path / "two", **{**QUICK, "labels": described(music="ask for a tune")})
