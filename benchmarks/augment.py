@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from benchmarks.make_task import make_task
-from benchmarks.quality import build
+from benchmarks.quality import build, manifest_of, percent
 
 REAL_ROWS = "real-rows"
 
@@ -94,7 +94,7 @@ def line_of(outcome: dict[str, Any], outputs: Path, n_real: int) -> Line:
     against = next(one for one in evaluation["differences"] if one["other"] == REAL_ROWS)
     lineage = json.loads((Path(outcome["path"]) / "lineage.json").read_text(encoding="utf-8"))
     root = outputs / outcome["version"]["name"]
-    manifests = [_manifest(root / run["stage"] / run["fingerprint"]) for run in lineage["stages"]]
+    manifests = [manifest_of(root / run["stage"] / run["fingerprint"]) for run in lineage["stages"]]
     asking = [one["varying"] for one in manifests if one["varying"].get("teacher_calls")]
     trained_on = next(one for one in reversed(manifests) if one["stage"].startswith(("label-noise", "weigh", "gather")))
     return Line(
@@ -103,23 +103,13 @@ def line_of(outcome: dict[str, Any], outputs: Path, n_real: int) -> Line:
         n_real=n_real,
         n_training_rows=int(trained_on["summary"].split()[0].replace(",", "")),
         student=evaluation["champion"],
-        real_rows_alone=_percent(contenders[REAL_ROWS]["accuracy"]),
-        with_augmentation=_percent(contenders["student"]["accuracy"]),
-        gain=_percent(against["accuracy"], sign="+"),
+        real_rows_alone=percent(contenders[REAL_ROWS]["accuracy"]),
+        with_augmentation=percent(contenders["student"]["accuracy"]),
+        gain=percent(against["accuracy"], sign="+"),
         mcnemar_p=against["mcnemar_p"],
         calls=sum(one["teacher_calls"] for one in asking),
         teacher_minutes=sum(one["seconds"] for one in asking) / 60,
     )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return manifest
-
-
-def _percent(estimate: dict[str, float], sign: str = "") -> str:
-    value, low, high = (f"{100 * estimate[key]:{sign}.1f}" for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
 
 
 def markdown(lines: Sequence[Line]) -> str:

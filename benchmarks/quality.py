@@ -87,17 +87,17 @@ def line_of(outcome: dict[str, Any], outputs: Path) -> Line:
     others = (one for one in evaluation["contenders"] if one["name"] not in ("student", "teacher", "majority"))
     lineage = json.loads((Path(outcome["path"]) / "lineage.json").read_text(encoding="utf-8"))
     rows = next(run for run in reversed(lineage["stages"]) if run["stage"].startswith(("label-noise", "leakage")))
-    kept = _manifest(outputs / name / rows["stage"] / rows["fingerprint"])["summary"].split()[0]
+    kept = manifest_of(outputs / name / rows["stage"] / rows["fingerprint"])["summary"].split()[0]
     return Line(
         name=name,
         n_gold=evaluation["n_rows"],
         student=evaluation["champion"],
-        accuracy=_percent(student["accuracy"]),
-        macro_f1=_percent(student["macro_f1"]),
+        accuracy=percent(student["accuracy"]),
+        macro_f1=percent(student["macro_f1"]),
         ece="" if student["ece"] is None else f"{100 * student['ece']:.1f}",
-        teacher=_percent(teacher["accuracy"]) if teacher else "not asked",
+        teacher=percent(teacher["accuracy"]) if teacher else "not asked",
         n_teacher=teacher["n"] if teacher else 0,
-        nearest_description=_percent(contenders["nearest-description"]["accuracy"]),
+        nearest_description=percent(contenders["nearest-description"]["accuracy"]),
         n_training_rows=int(kept.replace(",", "")),
         teacher_minutes=sum(stage["varying"]["seconds"] for stage in made) / 60,
         asked_directly_minutes=sum(stage["varying"]["seconds"] for stage in direct) / 60,
@@ -110,16 +110,19 @@ def line_of(outcome: dict[str, Any], outputs: Path) -> Line:
 def _stages(root: Path, outcome: dict[str, Any]) -> Iterable[dict[str, Any]]:
     lineage = json.loads((Path(outcome["path"]) / "lineage.json").read_text(encoding="utf-8"))
     for run in lineage["stages"]:
-        yield _manifest(root / run["stage"] / run["fingerprint"])
+        yield manifest_of(root / run["stage"] / run["fingerprint"])
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a stored stage."""
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return manifest
 
 
-def _percent(estimate: dict[str, float]) -> str:
-    return f"{100 * estimate['value']:.1f} ({100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
+def percent(estimate: dict[str, float], sign: str = "") -> str:
+    """Write an estimate with its interval, in percent; `sign` is `+` for differences."""
+    value, low, high = (f"{100 * estimate[key]:{sign}.1f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def markdown(lines: list[Line]) -> str:

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from pydantic import BaseModel
 
 from factory.check import check_task
+from factory.encoders import load_encoder
 from factory.errors import FactoryError
 from factory.events import TeacherUsed, Warned, emit, listening
 from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
@@ -135,8 +136,10 @@ def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
     checked = check_task(folder)
     root = outputs / checked.spec.name
     sweep(root)
+    # An encoder that cannot be had is said before the teacher is asked.
+    load_encoder(checked.spec.encoder)
     for plugin in checked.spec.students:
-        resources_for(plugin.name, plugin.params)  # an encoder that cannot be had is said before the teacher is asked
+        resources_for(plugin.name, plugin.params)
     usage: list[TeacherUsed] = []
     with (
         closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher,

@@ -1,6 +1,5 @@
 """Real texts without labels: which of them the teacher labels, and what becomes of its answers."""
 
-from dataclasses import replace
 from typing import Any
 
 from factory.check import Task
@@ -34,7 +33,7 @@ def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) 
     params = AnnotateParams(description=spec.description, labels=spec.labels)
     chosen = run(named(SELECT, 1), SelectParams(n=n_first, seed=spec.seed), inputs={"rows": pool}, resources=encoder)
     first = run(named(ANNOTATE, "pool-1"), params, inputs={"rows": chosen}, resources={"teacher": teacher})
-    settled = settle(task, first, None, run, of="-first") if n_second else first
+    settled = settle(task, first, None, run, of="first") if n_second else first
     known = run.peek(settled)
     if not n_second or (known is not None and len(set(known.kept["label"])) < 2):
         return first
@@ -78,8 +77,8 @@ def settle(
     known = run.peek(silver)
     can_learn = known is None or len(set(known.kept["label"])) > 1
     if can_learn and any(plugin.name == "student" for plugin in spec.labelling.voters):
-        inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, f"voter{of}", run)
+        inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, f"voter-{of}" if of else "voter", run)
     if reviewed is not None:
         inputs["reviewed"] = reviewed
-    stage = replace(AGGREGATE, name=f"{AGGREGATE.name}{of}")
+    stage = named(AGGREGATE, of) if of else AGGREGATE
     return run(stage, params, inputs=inputs, resources={"encoder": load_encoder(task.spec.encoder)})

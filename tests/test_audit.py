@@ -1,7 +1,5 @@
 """The audit of generated rows: each number by hand, hostile sets, and what a person reads."""
 
-import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from factory.check import check_task
@@ -27,24 +24,11 @@ from flows.audit import audit_rows
 from tests.golden_file import check_golden
 from tests.plain_runner import Plain
 from tests.scripted_task import make_task
+from tests.test_curation import Trigrams
 from tests.test_report import HOSTILE, build_of, evaluation_of, read
 
 LABELS = (Label(name="play", description="play some music"), Label(name="book", description="book a table"))
 PARAMS = AuditParams(labels=LABELS)
-
-
-class Trigrams:
-    """An encoder of hashed character trigrams: texts that share letters are near."""
-
-    identity = "trigrams"
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = np.zeros((len(texts), 64), dtype=np.float32)
-        for row, text in enumerate(texts):
-            padded = f"  {text} "
-            for start in range(len(padded) - 2):
-                vectors[row, zlib.crc32(padded[start : start + 3].encode()) % 64] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def rows_of(*pairs: tuple[str, str | None], origin: Origin = Origin.SYNTHETIC) -> Rows:
@@ -52,7 +36,7 @@ def rows_of(*pairs: tuple[str, str | None], origin: Origin = Origin.SYNTHETIC) -
 
 
 def audited(*pairs: tuple[str, str | None], **real: Rows) -> Audit:
-    return audit(PARAMS, rows=rows_of(*pairs), encoder=Trigrams(), **real)
+    return audit(PARAMS, rows=rows_of(*pairs), encoder=Trigrams(n_dimensions=64), **real)
 
 
 def written(n: int, word: str = "") -> list[tuple[str, str | None]]:
@@ -215,13 +199,15 @@ def test_only_generated_rows_are_audited() -> None:
     silver = rows_of(("play some real jazz", "play"), origin=Origin.SILVER)
     from factory.curation.gather import GatherParams, gather
 
-    found = audit(PARAMS, rows=gather(GatherParams(), a=rows_of(*written(5)), b=silver), encoder=Trigrams())
+    found = audit(
+        PARAMS, rows=gather(GatherParams(), a=rows_of(*written(5)), b=silver), encoder=Trigrams(n_dimensions=64)
+    )
     assert (found.n_rows, found.n_other) == (10, 1)
     assert [label.n_rows for label in found.labels] == [5, 5]
 
 
 def test_a_set_without_generated_rows_has_nothing_to_audit() -> None:
-    found = audit(PARAMS, rows=rows_of(("real", "play"), origin=Origin.SILVER), encoder=Trigrams())
+    found = audit(PARAMS, rows=rows_of(("real", "play"), origin=Origin.SILVER), encoder=Trigrams(n_dimensions=64))
     assert (found.n_rows, found.n_other, findings(found)) == (0, 1, [])
     assert worst_line(found) == found.summary == "no generated rows to audit"
 
@@ -314,7 +300,7 @@ def test_the_report_shows_the_audit_with_its_plots_and_hostile_texts_as_text() -
     labels = (Label(name=HOSTILE, description="x"), Label(name="book", description="y"))
     pairs = [(f"{text} <b>&quot;{HOSTILE}", HOSTILE if label == "play" else label) for text, label in written(40)]
     pool = rows_of(*((f"real {n}", None) for n in range(40)), origin=Origin.GOLD)
-    found = audit(AuditParams(labels=labels), rows=rows_of(*pairs), encoder=Trigrams(), pool=pool)
+    found = audit(AuditParams(labels=labels), rows=rows_of(*pairs), encoder=Trigrams(n_dimensions=64), pool=pool)
     outline = read(render_report(evaluation_of(("play", "book")), replace(build_of(("play", "book")), audit=found)))
     assert not {"script", "img", "b"} & set(outline.tags)
     shown = "".join(outline.text)

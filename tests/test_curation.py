@@ -25,17 +25,19 @@ from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id
 from tests.golden_file import check_golden, in_words
 
 
+@dataclass(frozen=True)
 class Trigrams:
     """An encoder of hashed character trigrams: texts that share letters are near."""
 
-    identity = "trigrams"
+    n_dimensions: int = 256
+    identity: str = "trigrams"
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = np.zeros((len(texts), 256), dtype=np.float32)
+        vectors = np.zeros((len(texts), self.n_dimensions), dtype=np.float32)
         for row, text in enumerate(texts):
             padded = f"  {text} "
             for start in range(len(padded) - 2):
-                vectors[row, zlib.crc32(padded[start : start + 3].encode()) % 256] += 1
+                vectors[row, zlib.crc32(padded[start : start + 3].encode()) % self.n_dimensions] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 

@@ -79,6 +79,8 @@ def test_the_card_says_under_which_terms_the_parts_came(stopped: Outcome) -> Non
             "Teacher: gpt-4o-mini; the terms",
         ),
         ("data: {seeds: s.jsonl, licence: CC0}", "blend", EMBEDDED, "other", "Data of the task (seeds): CC0"),
+        ("data: {train: s.jsonl}", "blend", EMBEDDED, "other", "Data of the task (train): no licence"),
+        ("data: {ceiling: s.jsonl}", "blend", EMBEDDED, "apache-2.0", "Data of the task (ceiling): no licence"),
         ("data: {holdout: s.jsonl}", "tfidf-linear", EMBEDDED, "apache-2.0", "Data of the task (holdout): no licence"),
     ],
 )
