@@ -23,7 +23,10 @@ PER_LABEL = 40
 """Texts asked for from the rows of each label, unless the spec says otherwise."""
 EXPECTED_KEPT_RATIO = 0.6
 """Share of varied rows that is expected to pass all filters, for the plan."""
-REAL_KEYS = ("train", "seeds")
+VARIED_KEYS = ("train", "seeds")
+"""With either of them, real rows are varied too."""
+REAL_KEYS = (*VARIED_KEYS, "reviewed")
+"""Files of rows that people labelled for training."""
 
 
 def gather_real(task: Task, files: Mapping[str, Artifact[Rows]], run: Runner) -> Artifact[Rows] | None:
@@ -52,9 +55,10 @@ def augment(
         run: Runs the stages.
 
     Returns:
-        For each strategy the steps it took: what was written, what kept its meaning, and last what kept its label.
+        For each strategy the steps it took: what was written, what kept its meaning, and last what kept its label;
+        nothing where people only reviewed rows of the pool.
     """
-    if real is None:
+    if real is None or not any(key in task.files for key in VARIED_KEYS):
         return {}
     return {plugin.name: _vary(task, plugin, real, teacher, run) for plugin in task.spec.augmentation.strategies}
 
@@ -108,7 +112,7 @@ def count_real(task: Task, real: Artifact[Rows] | None, run: Runner) -> Counter[
 
 def expected_varied(task: Task) -> Counter[str]:
     """Guess how many rows a label gains by augmentation, for a plan."""
-    has_real = any(key in task.files for key in REAL_KEYS) and task.spec.augmentation.strategies
+    has_real = any(key in task.files for key in VARIED_KEYS) and task.spec.augmentation.strategies
     per_label = task.spec.augmentation.per_label or PER_LABEL
     n = int(EXPECTED_KEPT_RATIO * per_label) if has_real and not task.spec.augmentation.per_row else 0
     return Counter(dict.fromkeys(task.spec.label_names, n))

@@ -36,7 +36,16 @@ from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
 from flows.audit import audit_rows
-from flows.augmentation import augment, compared_rows, count_real, expected_varied, gather_real, real_texts, with_real
+from flows.augmentation import (
+    REAL_KEYS,
+    augment,
+    compared_rows,
+    count_real,
+    expected_varied,
+    gather_real,
+    real_texts,
+    with_real,
+)
 from flows.pool import label_pool, settle
 from flows.steps import (
     NOISE_JUDGE,
@@ -136,10 +145,8 @@ def write_rows(
     spec = task.spec
     parts: dict[str, Artifact[Rows]] = {}
     steps: list[Artifact[Rows]] = []
-    # Rows of the pool come first, so that of two that say the same the made one goes. Seeds and train rows never pass a
-    # filter with made ones: made ones too near to them go.
-    if "reviewed" in files:
-        parts["reviewed"] = files["reviewed"]  # rows of the pool, so they too may be too near to the holdout
+    # Rows of the pool come first, so that of two that say the same the made one goes. Rows that people labelled never
+    # pass a filter with made ones: made ones too near to them go.
     if "pool" in files and spec.labelling.label_pool:
         silver = label_pool(task, files["pool"], teacher, run)
         parts["pool"] = settle(task, silver, files.get("reviewed"), run)
@@ -253,7 +260,7 @@ def curate(
 ) -> Artifact[Rows]:
     """Apply the spec's filters that need no trained student, in spec order."""
     encoder = load_encoder(task.spec.encoder)
-    protected = {key: files[key] for key in ("holdout", "seeds", "train") if key in files}
+    protected = {key: files[key] for key in ("holdout", *REAL_KEYS) if key in files}
     for plugin in task.spec.curation:
         stage = FILTERS[plugin.name]
         if stage is LABEL_NOISE:

@@ -31,12 +31,15 @@ LABELS = (Label(name="play", description="play some music"), Label(name="book", 
 PARAMS = AuditParams(labels=LABELS)
 
 
+ENCODER = Trigrams(n_dimensions=64)
+
+
 def rows_of(*pairs: tuple[str, str | None], origin: Origin = Origin.SYNTHETIC) -> Rows:
     return all_kept(text_dataset([TextRow(text, label, origin) for text, label in pairs]))
 
 
 def audited(*pairs: tuple[str, str | None], **real: Rows) -> Audit:
-    return audit(PARAMS, rows=rows_of(*pairs), encoder=Trigrams(n_dimensions=64), **real)
+    return audit(PARAMS, rows=rows_of(*pairs), encoder=ENCODER, **real)
 
 
 def written(n: int, word: str = "") -> list[tuple[str, str | None]]:
@@ -199,15 +202,13 @@ def test_only_generated_rows_are_audited() -> None:
     silver = rows_of(("play some real jazz", "play"), origin=Origin.SILVER)
     from factory.curation.gather import GatherParams, gather
 
-    found = audit(
-        PARAMS, rows=gather(GatherParams(), a=rows_of(*written(5)), b=silver), encoder=Trigrams(n_dimensions=64)
-    )
+    found = audit(PARAMS, rows=gather(GatherParams(), a=rows_of(*written(5)), b=silver), encoder=ENCODER)
     assert (found.n_rows, found.n_other) == (10, 1)
     assert [label.n_rows for label in found.labels] == [5, 5]
 
 
 def test_a_set_without_generated_rows_has_nothing_to_audit() -> None:
-    found = audit(PARAMS, rows=rows_of(("real", "play"), origin=Origin.SILVER), encoder=Trigrams(n_dimensions=64))
+    found = audit(PARAMS, rows=rows_of(("real", "play"), origin=Origin.SILVER), encoder=ENCODER)
     assert (found.n_rows, found.n_other, findings(found)) == (0, 1, [])
     assert worst_line(found) == found.summary == "no generated rows to audit"
 
@@ -300,7 +301,7 @@ def test_the_report_shows_the_audit_with_its_plots_and_hostile_texts_as_text() -
     labels = (Label(name=HOSTILE, description="x"), Label(name="book", description="y"))
     pairs = [(f"{text} <b>&quot;{HOSTILE}", HOSTILE if label == "play" else label) for text, label in written(40)]
     pool = rows_of(*((f"real {n}", None) for n in range(40)), origin=Origin.GOLD)
-    found = audit(AuditParams(labels=labels), rows=rows_of(*pairs), encoder=Trigrams(n_dimensions=64), pool=pool)
+    found = audit(AuditParams(labels=labels), rows=rows_of(*pairs), encoder=ENCODER, pool=pool)
     outline = read(render_report(evaluation_of(("play", "book")), replace(build_of(("play", "book")), audit=found)))
     assert not {"script", "img", "b"} & set(outline.tags)
     shown = "".join(outline.text)

@@ -18,12 +18,13 @@ from factory.records import Origin, row_id
 from factory.spec import Label, Plugin
 from factory.store import run_stage
 from factory.teacher import open_teacher
+from flows.augmentation import gather_real
 from flows.builds import BuildNote
 from flows.recipe import Regime, read_file, regime, write_rows
 from flows.review import export_review, import_review
 from tests.conftest import Factory
 from tests.plain_runner import Plain
-from tests.scripted_task import LABELS, make_task
+from tests.scripted_task import LABELS, make_task, texts_of
 
 NAMES = tuple(LABELS)
 TEXTS = ["=1+1 rain", 'two\nlines, "quoted"; and more', "ordinary words", "Ünïcode ☔"]
@@ -229,11 +230,27 @@ def test_the_next_build_trains_on_what_came_back(place: tuple[Path, Path, Path])
     teacher = open_teacher(task.spec.teacher, folder=folder, outputs=outputs)
     try:
         files = {key: read_file(task, key, run) for key in task.files}
-        rows = write_rows(task, files, None, teacher, run).load()
+        rows = write_rows(task, files, gather_real(task, files, run), teacher, run).load()
     finally:
         teacher.close()
     gold = [(row["text"], row["label"]) for row in rows.kept if row["origin"] == "gold"]
     assert gold == [(TEXTS[0], "weather"), (TEXTS[1], "music"), (TEXTS[3], "table")]
+
+
+def test_what_a_person_said_outlives_a_written_text_that_says_otherwise(tmp_path: Path) -> None:
+    text = texts_of("music")[0]  # the teacher writes it for music
+    folder = make_task(tmp_path / "task", data={"reviewed": "mine.jsonl"}, curation=["dedup", "leakage"])
+    (folder / "mine.jsonl").write_text(json.dumps({"text": text, "label": "weather"}) + "\n", encoding="utf-8")
+    task = check_task(folder)
+    run = Plain(tmp_path / "outputs")
+    teacher = open_teacher(task.spec.teacher, folder=folder, outputs=tmp_path / "outputs")
+    try:
+        files = {key: read_file(task, key, run) for key in task.files}
+        rows = write_rows(task, files, gather_real(task, files, run), teacher, run).load()
+    finally:
+        teacher.close()
+    assert [(row["label"], row["origin"]) for row in rows.kept if row["text"] == text] == [("weather", "gold")]
+    assert not {one for one in run.artifacts if "paraphrase" in one}  # reviewed rows alone are no reason to vary them
 
 
 def test_the_commands_work_and_say_what_they_did(place: tuple[Path, Path, Path], factory: Factory) -> None:

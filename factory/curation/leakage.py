@@ -1,7 +1,7 @@
 """Drop rows too near to a protected one: a student must not be examined on what it was taught.
 
-Also called contamination. Protected are the holdout, of which only the texts are read here, and the seeds, which a
-teacher likes to repeat.
+Also called contamination. Protected are the holdout, of which only the texts are read here, and rows that
+people labelled, which a teacher likes to repeat.
 """
 
 from collections.abc import Mapping
