@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from factory import teacher
 from factory.cli import app
 from factory.spec import load_spec
 
@@ -39,3 +40,9 @@ def test_the_spec_that_is_shown_is_valid(page: Path, tmp_path: Path) -> None:
     block = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)[0]
     (tmp_path / "spec.yaml").write_text(block, encoding="utf-8")
     assert load_spec(tmp_path).name == yaml.safe_load(block)["name"]
+
+
+def test_the_map_of_the_teacher_names_every_file() -> None:
+    words = set(re.findall(r"\w+", (teacher.__doc__ or "").partition("Where things are:")[2]))
+    files = {path.stem for path in Path(teacher.__file__).parent.glob("*.py")} - {"__init__"}
+    assert sorted(files - words) == []

@@ -1,6 +1,18 @@
 """The teacher: an LLM behind one protocol, with a reply cache, limits and a budget underneath.
 
 To add a teacher: write `teacher/<name>.py`, add a line to `TEACHERS`, run `pytest tests/test_teachers.py`.
+
+Where things are:
+
+    what a teacher is       protocol, endpoint, wire
+    who answers             embedded (weights, llama_server), openai (chat, transport), batch (batch_service,
+                            batch_memory), scripted
+    getting answers         engine, then run (a list of requests), then sender (the attempts at one), with calls, limits
+    what it costs           budget (the rule), purse (set aside, then counted), forecast, tally
+    what is kept            replies (every answer), exchange (one of them), journal (attempts that may have been
+                            paid for), ledger (what failed), lines (how such files are written)
+    what becomes of it      repair (asked once more), missing (said by the stage)
+    without asking          probe (what is stored), nearest (what a stored request differs in)
 """
 
 import asyncio
