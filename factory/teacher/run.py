@@ -264,7 +264,8 @@ class Run:
     def _down(self, gave_up: GaveUp) -> TeacherError:
         return gave_up.error or TeacherUnavailable(
             f"{self._engine.endpoint.identity}: {gave_up}",
-            hint="run the same command again later; every reply received so far is kept and is not asked for again",
+            hint="check that a server runs at that address (teacher.base_url), then run the same command again; every "
+            "reply received so far is kept and is not asked for again",
         )
 
     def _refuse(self, position: int, work: Work) -> None:
