@@ -1,0 +1,69 @@
+"""What is done with a built model: answer with it, list its versions."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, only_text, print_json
+from factory.errors import FactoryError
+
+
+def predict(
+    name: Name,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Texts; without any: stdin.")] = None,
+    in_: Annotated[Path | None, typer.Option("--in", metavar="FILE", help="JSONL with a `text` a line.")] = None,
+    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="JSONL to write; default: stdout.")] = None,
+    outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Label texts with a built model: no LLM, no PyTorch.
+
+    Examples:
+        factory predict snips_intent "play some jazz"
+
+        factory predict snips_intent --in texts.jsonl --out labelled.jsonl
+    """
+    from factory.release.predict import ArtifactError, answer_file
+    from factory.serving.predictor import load
+
+    if in_ is not None and texts:
+        raise typer.BadParameter("give texts or --in, not both")
+    if to is not None and in_ is None:
+        raise typer.BadParameter("--out goes with --in")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # whatever the locale says
+    predictor = load(outputs, name, version)
+    if in_ is not None:
+        try:
+            answer_file(predictor, in_, to)
+        except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
+            raise FactoryError(str(error)) from error
+        return
+    asked = only_text(texts or [line.rstrip("\r\n") for line in sys.stdin])
+    for text, answer in zip(asked, predictor.predict(asked), strict=True):
+        if json_:
+            print_json({"text": text, **answer}, indent=None)
+        else:
+            typer.echo(f"{answer['label']}\t{answer['probability']:.3f}\t{text}")
+
+
+def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
+    """List the versions of a built model with their aliases, scores and folders.
+
+    Example: factory models snips_intent
+    """
+    from factory.release.registry import Registry
+
+    versions = Registry(out).versions(name)
+    if not versions:
+        raise FactoryError(f"{name}: no version is registered in {out}", hint=f"factory build tasks/{name}")
+    if json_:
+        print_json([{**version.model_dump(mode="json"), "path": str(out / version.path)} for version in versions])
+        return
+    for version in versions:
+        scores = "  ".join(f"{score} {value:.3f}" for score, value in sorted(version.metrics.items()))
+        typer.echo(f"version {version.version}  {','.join(version.aliases) or '-'}  {scores}  {out / version.path}")

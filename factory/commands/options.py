@@ -1,0 +1,29 @@
+"""What commands share: their arguments, and how they print."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory.errors import FactoryError
+
+TaskFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Task folder, such as tasks/snips_intent.")]
+Outputs = Annotated[Path, typer.Option("--out", "--outputs", metavar="OUTPUTS", help="Where results and models go.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs instead of text for people.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a built task, such as snips_intent.")]
+
+DEFAULT_OUTPUTS = Path("outputs")
+
+
+def only_text(texts: list[str]) -> list[str]:
+    """Refuse bytes that are no UTF-8, which Python smuggles into arguments and standard input as half characters."""
+    for position, text in enumerate(texts, start=1):
+        if not text.isascii() and any("\ud800" <= mark <= "\udfff" for mark in text):
+            raise FactoryError(f"text {position}: not UTF-8: {text!r}")
+    return texts
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print a value as JSON, letters of every script as they are."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=indent))

@@ -1,0 +1,82 @@
+"""What is done to a task folder: check it, plan it, build it."""
+
+from typing import Annotated
+
+import typer
+
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Outputs, TaskFolder, print_json
+
+
+def check(folder: TaskFolder, json_: AsJson = False) -> None:
+    """Find every error in a task folder at once; nothing is asked or spent.
+
+    Example: factory check tasks/snips_intent
+    """
+    from factory.check import check_task
+
+    task = check_task(folder)
+    if json_:
+        print_json({"name": task.spec.name, "warnings": list(task.warnings)})
+        return
+    for warning in task.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"{task.spec.name}: ok, {len(task.spec.labels)} labels")
+
+
+def schema() -> None:
+    """Print the JSON Schema of spec.yaml, for editors.
+
+    Example: factory schema > docs/spec.schema.json
+    """
+    from factory.spec import spec_schema
+
+    print_json(spec_schema())
+
+
+def plan(folder: TaskFolder, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
+    """Show the stages, what is cached and why the rest is not, and what a build would cost. Asks the teacher nothing.
+
+    Example: factory plan tasks/snips_intent
+    """
+    from factory.check import check_task
+    from flows.plan import make_plan, print_plan
+    from flows.room import check_folder
+
+    check_folder(out)
+    planned = make_plan(check_task(folder), out)
+    if json_:
+        print_json(planned.as_json())
+    else:
+        print_plan(planned)
+
+
+def build(
+    folder: TaskFolder,
+    out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only the verdict.")] = False,
+) -> None:
+    """Build, judge and register a small model; resumes after any stop without paying twice.
+
+    Example: factory build tasks/snips_intent
+    """
+    from factory.check import check_task
+    from factory.console import watching
+
+    task = check_task(folder)  # before Prefect is imported: a wrong spec should not take seconds to say so
+    for warning in task.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    with watching(as_json_lines=json_, quiet=quiet):
+        from flows.server import prefect_server
+
+        with prefect_server(out) as wait_for_server:
+            from flows.build import build as build_flow  # takes as long as the server needs to start
+
+            wait_for_server()
+            outcome = build_flow(folder, out)
+    if json_:
+        print_json(outcome.as_json(), indent=None)
+    else:
+        from flows.outcome import print_outcome
+
+        print_outcome(outcome)
