@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -369,6 +371,15 @@ def test_hedges_take_from_the_allowance_of_requests() -> None:
         assert len(server.bodies) <= 2 * (time.monotonic() - started) + 3
 
 
+@pytest.mark.parametrize(("allowance", "n_calls"), [({}, 2), ({"requests_per_minute": 30.0}, 1)])
+def test_a_hedge_does_not_wait_for_its_turn(allowance: dict[str, float], n_calls: int) -> None:
+    """A second call that may only be made when the first has long been answered is not made at all."""
+    with FaultServer(lambda body, number: Say(delay_s=0.4)) as server:
+        with teacher_at(server, hedge_after_s=0.05, **allowance) as teacher:
+            assert kinds(ask(teacher, rows(1))) == {"ok": 1}
+        assert len(server.bodies) == n_calls
+
+
 def test_the_allowance_of_tokens_is_kept() -> None:
     times: list[float] = []
     with (
@@ -508,8 +519,42 @@ def test_what_is_stored_is_what_was_sent_where_a_server_has_no_log_probabilities
         assert len(server.bodies) == 5
 
 
-def test_killed_with_calls_in_flight_a_run_has_paid_for_them(tmp_path: Path) -> None:
-    """A task that is cancelled leaves what a killed process leaves: a line that is not crossed out."""
+KILLED = """
+import sys
+from pathlib import Path
+from factory.spec import Budget, TeacherSpec
+from factory.teacher import Message, Request, ask, open_teacher
+spec = TeacherSpec(name="openai", model="m", base_url=sys.argv[1], concurrency=3, budget=Budget(calls=8))
+teacher = open_teacher(spec, folder=Path(), outputs=Path(sys.argv[2]))
+answers = ask(teacher, [Request((Message("user", f"row {number}"),), max_tokens=20) for number in range(8)])
+print(sum(hasattr(answer, "text") for answer in answers))
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_stays_within_its_budget(tmp_path: Path) -> None:
+    """What was on the wire when the process was killed may have been answered, and charged: it counts."""
+
+    def start() -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", KILLED, f"{server.url}/v1", str(tmp_path)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    with FaultServer(lambda body, number: Say(end="hang") if number > 2 else Say()) as server:
+        for _ in range(3):
+            n_before = len(server.bodies)
+            with start() as process:
+                while process.poll() is None and len(server.bodies) == n_before:
+                    time.sleep(0.01)
+                time.sleep(0.2)
+                process.kill()
+        n_sent = len(server.bodies)
+        assert 3 < n_sent <= 8
+        server.behave = lambda body, number: Say()
+        out, _ = start().communicate()
+        assert len(server.bodies) == 8
+    assert int(out) == 3 + 8 - n_sent
+
+
+def test_cancelled_with_calls_in_flight_a_run_has_paid_for_them(tmp_path: Path) -> None:
 
     async def run(teacher: OpenAITeacher) -> None:
         with suppress(TimeoutError):
