@@ -16,7 +16,8 @@ from factory.events import TeacherUsed
 from factory.release.code import Code, this_code
 from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
-from factory.release.registry import Registry, Version
+from factory.release.registry import Registry
+from factory.release.versions import Version
 from factory.store import Artifact
 from flows.licences import header_licence, licences_of
 from flows.recipe import Products

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from factory.check import check_task
-from factory.release.registry import Registry, Version
+from factory.release.registry import Registry
+from factory.release.versions import Version
 from factory.teacher import open_teacher
 from flows.licences import EMBEDDED, header_licence, licences_of
 from flows.outcome import Outcome, print_outcome, release

@@ -3,12 +3,17 @@
 import logging
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
+
+MODEL_CODE = Path(__file__).with_name("mlflow_model.py")
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 SETTINGS = {
@@ -49,6 +54,36 @@ def connect(uri: str) -> Iterator[Any]:
             hint = "if the file is broken, move it away and build again: releases are kept, and registered anew"
         message = f"registry: MLflow at {shown(uri)} does not answer as expected: {_first_line(error)}"
         raise FactoryError(message, hint=hint) from error
+
+
+def save_model(release: Path, scratch: Path) -> Path:
+    """Wrap a release folder as an MLflow model that `mlflow models serve` and `mlflow.pyfunc` can run.
+
+    Args:
+        release: The folder; it is copied as it is.
+        scratch: An empty folder to write into.
+
+    Returns:
+        A folder in it, of text and the release alone: what MLflow runs is `mlflow_model.py`, never a pickle.
+    """
+    _import_mlflow()
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import save_model as save
+    from mlflow.types import ColSpec, Schema
+
+    shutil.copytree(release, scratch / "release")  # MLflow names its copy after what it copies, and takes no link
+    shutil.copyfile(MODEL_CODE, scratch / "student.py")  # it notes where it found things: nowhere on this machine
+    pins = (release / "requirements.txt").read_text(encoding="utf-8").split()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save(
+            str(scratch / "model"),
+            python_model=str(scratch / "student.py"),
+            artifacts={"release": str(scratch / "release")},
+            pip_requirements=[f"mlflow=={version('mlflow')}", *pins],
+            signature=ModelSignature(inputs=Schema([ColSpec("string", "text")])),
+        )
+    return scratch / "model"
 
 
 def shown(text: str) -> str:

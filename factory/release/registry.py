@@ -1,40 +1,46 @@
-"""The model registry: one registered MLflow model a task, a version a build, aliases `candidate` and `champion`.
+"""The model registry: one registered MLflow model a task, a version a build, and names for versions that move.
 
-MLflow is the truth. Beside the release folders lies `versions.json`, a copy of what MLflow last said, used only as
-long as MLflow's database file has not changed since: `factory predict` then needs no MLflow, whose import and first
-query take three seconds. See docs/decisions/0003-registry.md.
+    candidate   the newest build
+    champion    what answers: the newest build that passed its gate, until a person promotes another
+    previous    the champion before
+
+MLflow is the truth; who moved the champion, when and why are tags of the version it moved to. What it last said is kept
+beside the release folders, because asking it takes seconds (`versions_copy`). See docs/decisions/0003-registry.md.
 """
 
 import fcntl
-import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from factory.errors import ArtifactMissing, FactoryError
-from factory.evaluation.result import Part
-from factory.release.mlflow_client import TRACKING_URI, connect, shown
-from factory.spec import SAFE_NAME
-from factory.store import MANIFEST, read_manifest
+from factory.release.files import Files
+from factory.release.mlflow_client import TRACKING_URI, connect, save_model, shown
+from factory.release.moves import How, Move, write_move
+from factory.release.versions import (
+    CANDIDATE,
+    CHAMPION,
+    GATE_TAG,
+    HASH_TAG,
+    PATH_TAG,
+    PREVIOUS,
+    Version,
+    aliased,
+    check_name,
+    numbered,
+    pick,
+    read_versions,
+)
+from factory.release.versions_copy import VersionsCopy
+from factory.store import MANIFEST, Artifact, read_manifest
 
-CANDIDATE, CHAMPION = "candidate", "champion"
-HASH_TAG, PATH_TAG, ARTIFACT = "content_hash", "path", "release"
-
-
-class Version(Part):
-    """One registered build of a task."""
-
-    name: str
-    version: int
-    aliases: tuple[str, ...]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    content_hash: str
-    path: str
-    """Folder of the release, relative to the outputs when it lies in them."""
+MODEL, RELEASE = "model", "model/artifacts/release"
+"""Of a run: the MLflow model, which any MLflow can serve; in it the release folder as it is."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,71 @@ class Registry:
                 run_id = self._log_run(client, name, folder, metrics)
                 _ensure_model(client, name)
                 identity = {HASH_TAG: content_hash, PATH_TAG: self._relative(folder)}
-                source = f"runs:/{run_id}/{ARTIFACT}"
+                source = f"runs:/{run_id}/{MODEL}"
                 created = client.create_model_version(name, source, run_id, tags={**tags, **identity})
                 number = int(created.version)
-            for alias in (CANDIDATE, CHAMPION) if passed_gate else (CANDIDATE,):
-                client.set_registered_model_alias(name, alias, str(number))
-            versions = self._ask(client, name)
-        return next(version for version in versions if version.version == number)
+            client.set_model_version_tag(name, str(number), GATE_TAG, "passed" if passed_gate else "failed")
+            client.set_registered_model_alias(name, CANDIDATE, str(number))
+            if passed_gate:
+                _make_champion(client, self._ask(client, name), number, how="gate")
+            return numbered(self._ask(client, name), number)
+
+    def promote(self, name: str, wanted: str = CANDIDATE, *, note: str = "", force: bool = False) -> Version:
+        """Make a version the champion, and the champion `previous`.
+
+        Args:
+            name: Of the task.
+            wanted: A version number or an alias.
+            note: Why; kept with who did it and when.
+            force: Also a version that did not pass its gate.
+
+        Returns:
+            The version; as it was, if it is the champion already.
+
+        Raises:
+            ArtifactMissing: No such task or version.
+            ArtifactCorrupt: Its release folder is not the one that was registered.
+            FactoryError: It did not pass its gate, or MLflow cannot be reached.
+        """
+        with self._changing(name) as (client, versions):
+            version = pick(versions, name, (wanted,))
+            if CHAMPION in version.aliases:
+                return version
+            if not version.passed_gate and not force:
+                known = "did not pass its gate" if version.passed_gate is False else "was never held against a gate"
+                raise FactoryError(
+                    f"{name}: version {version.version} {known}",
+                    hint="its card.md says which bounds it missed; --force promotes it all the same, and notes it",
+                )
+            Artifact(self._folder_of(version), Files, was_cached=True).check()
+            forced = not version.passed_gate
+            _make_champion(client, versions, version.version, how="promote", note=note, forced=forced)
+            return numbered(self._ask(client, name), version.version)
+
+    def rollback(self, name: str, *, note: str = "") -> Version:
+        """Make the previous champion the champion again, and the champion `previous`: a second rollback undoes it.
+
+        Args:
+            name: Of the task.
+            note: Why; kept with who did it and when.
+
+        Returns:
+            The version that is champion now.
+
+        Raises:
+            ArtifactMissing: No such task, or there was no champion before this one.
+            ArtifactCorrupt: The release folder is not the one that was registered.
+            FactoryError: MLflow cannot be reached.
+        """
+        with self._changing(name) as (client, versions):
+            before = aliased(versions, PREVIOUS)
+            if before is None or CHAMPION in before.aliases:
+                raise ArtifactMissing(
+                    f"{name}: there was no champion before this one", hint=f"list the versions: factory models {name}"
+                )
+            Artifact(self._folder_of(before), Files, was_cached=True).check()
+            _make_champion(client, versions, before.version, how="rollback", note=note)
+            return numbered(self._ask(client, name), before.version)
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """List the versions of a task.
@@ -89,14 +153,10 @@ class Registry:
         Raises:
             FactoryError: It is no name of a task, or MLflow cannot be reached.
         """
-        if not SAFE_NAME.fullmatch(name):
-            raise FactoryError(
-                f"{name[:80]!r}: expected the name of a task: lower-case letters, digits, `-` and `_`",
-                hint="it stands in the first lines of the task's spec.yaml",
-            )
-        copied = self._read_copy(name)
+        check_name(name)
+        copied = self._copy(name).read()
         if copied is not None:
-            return copied
+            return tuple(Version.model_validate(one) for one in copied)
         database = self._database()
         if database is not None and not database.exists():
             return ()
@@ -117,21 +177,17 @@ class Registry:
             ArtifactMissing: No such task or version.
             FactoryError: MLflow cannot be reached.
         """
+        return self._folder_of(self.find(name, wanted))
+
+    def find(self, name: str, wanted: str | None = None) -> Version:
+        """Return a version by its number or alias; see `resolve`."""
         versions = self.versions(name)
         if not versions:
             raise ArtifactMissing(
                 f"{name}: no version is registered in {shown(self.uri)}",
                 hint=f"build it first: factory build tasks/{name}",
             )
-        for key in (wanted,) if wanted is not None else (CHAMPION, CANDIDATE):
-            for version in versions:
-                if key == str(version.version) or key in version.aliases:
-                    return self._folder_of(version)
-        known = ", ".join([*(str(version.version) for version in versions), *{a for v in versions for a in v.aliases}])
-        raise ArtifactMissing(
-            f"{name}: expected a version or alias, got {wanted or CHAMPION!r}; known are {known}",
-            hint=f"list them: factory models {name}",
-        )
+        return pick(versions, name, (wanted,) if wanted is not None else (CHAMPION, CANDIDATE))
 
     @property
     def uri(self) -> str:
@@ -153,53 +209,34 @@ class Registry:
         run_id = str(client.create_run(experiment, run_name=folder.name).info.run_id)
         for metric, value in metrics.items():
             client.log_metric(run_id, metric, value)
-        client.log_artifacts(run_id, str(folder), ARTIFACT)
+        with TemporaryDirectory(prefix="factory-") as scratch:
+            client.log_artifacts(run_id, str(save_model(folder, Path(scratch))), MODEL)
         client.set_terminated(run_id)
         return run_id
 
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[tuple[Any, tuple[Version, ...]]]:
+        """Lend a client and the versions as MLflow knows them, and keep out who else would change them here."""
+        self.find(name)  # says what is wrong with the name, and makes no database to ask for nothing
+        with self._lock(), self.client() as client:
+            yield client, self._ask(client, name)
+
     def _ask(self, client: Any, name: str) -> tuple[Version, ...]:
         """Read all versions from MLflow and renew the copy."""
+        copy = self._copy(name)
         # Before the question: a change in between makes the copy stale at once, never wrong.
-        stamp = self._stamp()
-        versions = _read_versions(client, name)
+        stamp = copy.stamp()
+        versions = read_versions(client, name)
         if versions and stamp is not None:
-            copy = {"stamp": stamp, "versions": [version.model_dump(mode="json") for version in versions]}
-            path = self._copy_path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{path.name}-{os.getpid()}")
-            scratch.write_text(json.dumps(copy, indent=1) + "\n", encoding="utf-8")
-            scratch.replace(path)
+            copy.write(stamp, [version.model_dump(mode="json") for version in versions])
         return versions
 
-    def _read_copy(self, name: str) -> tuple[Version, ...] | None:
-        """Return the copied versions, or None when MLflow must be asked."""
-        stamp = self._stamp()
-        if stamp is None or not self._copy_path(name).is_file():
-            return None
-        try:
-            copy = json.loads(self._copy_path(name).read_text(encoding="utf-8"))
-            is_fresh = copy["stamp"] == stamp
-            return tuple(Version.model_validate(one) for one in copy["versions"]) if is_fresh else None
-        except (ValueError, KeyError, TypeError):
-            return None  # A copy of another format or half a file: the truth is elsewhere.
-
-    def _stamp(self) -> list[int] | None:
-        """Return what changes whenever MLflow's database does; None for a server, which must be asked each time."""
-        database = self._database()
-        if database is None or not database.is_file():
-            return None
-        stat = database.stat()
-        with database.open("rb") as file:
-            header = file.read(28)
-        # The last four bytes count transactions (sqlite.org/fileformat.html, 1.3.7); a file's time can stand still.
-        return [stat.st_ino, stat.st_mtime_ns, int.from_bytes(header[24:], "big")]
+    def _copy(self, name: str) -> VersionsCopy:
+        return VersionsCopy(self.outputs / name / "versions.json", self._database())
 
     def _database(self) -> Path | None:
         kind, _, path = self.uri.partition(":///")
         return Path(path) if kind == "sqlite" else None
-
-    def _copy_path(self, name: str) -> Path:
-        return self.outputs / name / "versions.json"
 
     def _relative(self, folder: Path) -> str:
         folder, outputs = folder.resolve(), self.outputs.resolve()
@@ -219,8 +256,8 @@ class Registry:
         scratch.mkdir(parents=True, exist_ok=True)
         with self.client() as client:
             run_id = client.get_model_version(version.name, str(version.version)).run_id
-            Path(client.download_artifacts(run_id, ARTIFACT, str(scratch))).rename(copy)
-        scratch.rmdir()
+            Path(client.download_artifacts(run_id, RELEASE, str(scratch))).rename(copy)
+        shutil.rmtree(scratch)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -232,25 +269,20 @@ class Registry:
             yield
 
 
-def _read_versions(client: Any, name: str) -> tuple[Version, ...]:
-    found = client.search_model_versions(f"name='{name}'", order_by=["version_number DESC"])
-    if not found:
-        return ()
-    aliases: dict[int, list[str]] = {}
-    for alias, number in client.get_registered_model(name).aliases.items():
-        aliases.setdefault(int(number), []).append(alias)
-    return tuple(
-        Version(
-            name=name,
-            version=int(one.version),
-            aliases=tuple(sorted(aliases.get(int(one.version), []))),
-            metrics=dict(client.get_run(one.run_id).data.metrics),
-            tags={key: value for key, value in one.tags.items() if key not in (HASH_TAG, PATH_TAG)},
-            content_hash=one.tags.get(HASH_TAG, ""),
-            path=one.tags.get(PATH_TAG, ""),
-        )
-        for one in found
-    )
+def _make_champion(
+    client: Any, versions: Sequence[Version], number: int, *, how: How, note: str = "", forced: bool = False
+) -> None:
+    """Move `champion` to a version and `previous` to the champion, once the reason is written down."""
+    champion = aliased(versions, CHAMPION)
+    if champion is not None and champion.version == number:
+        return
+    name, was = versions[0].name, None if champion is None else champion.version
+    write_move(client, name, number, Move(how=how, was=was, note=note, forced=forced))
+    moves = [(CHAMPION, number)] if was is None else [(PREVIOUS, was), (CHAMPION, number)]
+    # Who is killed between the two can give the same command again: of a promotion `previous` is right already, after
+    # a rollback `champion` is.
+    for alias, version in moves if how != "rollback" else moves[::-1]:
+        client.set_registered_model_alias(name, alias, str(version))
 
 
 def _find(client: Any, name: str, content_hash: str) -> int | None:

@@ -1,0 +1,55 @@
+"""What is done with the versions of a model: make one the champion, go back, compare two."""
+
+from typing import Annotated
+
+import typer
+
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, print_json
+
+Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept with who did it and when.")]
+
+
+def promote(
+    name: Name,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Number or alias.")] = "candidate",
+    note: Note = "",
+    force: Annotated[bool, typer.Option("--force", help="Also a version that did not pass its gate.")] = False,
+    out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+) -> None:
+    """Make a version the champion, which answers from now on; the champion before becomes `previous`.
+
+    Examples:
+        factory promote snips_intent
+
+        factory promote snips_intent 3 --note "better on refunds, see report"
+    """
+    from factory.release.registry import Registry
+
+    registry = Registry(out)
+    before = registry.find(name)
+    promoted = registry.promote(name, version, note=note, force=force)
+    if json_:
+        print_json(promoted.model_dump(mode="json"))
+    elif before.version == promoted.version and "champion" in before.aliases:
+        typer.echo(f"{name}: version {promoted.version} is the champion already; nothing was changed")
+    else:
+        typer.echo(f"{name}: version {promoted.version} is the champion{_was(promoted.moves[-1].was)}")
+
+
+def rollback(name: Name, note: Note = "", out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
+    """Make the previous champion the champion again; a second rollback undoes the first.
+
+    Example: factory rollback snips_intent --note "wrong on questions"
+    """
+    from factory.release.registry import Registry
+
+    restored = Registry(out).rollback(name, note=note)
+    if json_:
+        print_json(restored.model_dump(mode="json"))
+    else:
+        typer.echo(f"{name}: version {restored.version} is the champion again{_was(restored.moves[-1].was)}")
+
+
+def _was(version: int | None) -> str:
+    return "" if version is None else f"; version {version} is now `previous`: `factory rollback` goes back to it"
