@@ -119,6 +119,8 @@ class Data(Model):
     Default: `reviewed.jsonl`, where it exists."""
     ceiling: str | None = None
     """Real labelled rows that are not trained on: they give the ceiling the student is compared with."""
+    calibration: str | None = None
+    """Gold rows on which the thresholds of a cascade are chosen; nothing is trained on them."""
     holdout: str | None = None
     """Gold rows, read only by the final report."""
     licence: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -340,6 +342,51 @@ class Gate(Model):
     size_mb: Annotated[float, Field(gt=0)] | None = None
 
 
+TEACHER_TIER = "teacher"
+
+
+class CascadeSpec(Model):
+    """Several answerers in a row, and what is promised of them together; all that is given must hold at once."""
+
+    tiers: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2, max_length=4)]
+    """Students of the spec, cheapest first; the last may be `teacher`."""
+    accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of all answers that must be right."""
+    within: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Accuracy that may be lost against the best tier, such as 0.005; where nothing else is given, that."""
+    teacher_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of texts that may reach the last tier."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Probability that the promise does not hold."""
+    n_rows: Annotated[int, Field(ge=3)] = 1000
+    """Rows of the pool that the teacher labels to choose the thresholds on, where there is no `data.calibration`."""
+
+    @field_validator("tiers")
+    @classmethod
+    def _check_tiers(cls, tiers: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(tiers)) < len(tiers):
+            raise ValueError("a tier is named twice")
+        if TEACHER_TIER in tiers[:-1]:
+            raise ValueError("the teacher is the dearest tier: put it last")
+        return tiers
+
+    @property
+    def loss_margin(self) -> float | None:
+        """What may be lost against each tier; None when that is not promised."""
+        return 0.005 if self.accuracy is None and self.teacher_share is None and self.within is None else self.within
+
+    @property
+    def bounds_loss(self) -> bool:
+        """Whether accuracy is promised; then the cheapest thresholds are wanted, else the most accurate."""
+        return self.accuracy is not None or self.loss_margin is not None
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """How frequent a wrong answer, and a call of the last tier, may be, of those that are bounded."""
+        wrong = () if self.accuracy is None else (1 - self.accuracy,)
+        return wrong if self.teacher_share is None else (*wrong, self.teacher_share)
+
+
 class Spec(Model):
     """A task: `name`, `kind`, `description` and `labels` are enough, the rest has defaults."""
 
@@ -365,6 +412,8 @@ class Spec(Model):
     """What filters, the voter `nearest-description` and its baseline compare texts with: a name, a hub id or a folder.
     Students have an encoder of their own, which is released with them."""
     gate: Gate = Gate()
+    cascade: CascadeSpec | None = None
+    """Answer with several tiers, the cheapest that is sure enough first."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
     @property
@@ -377,6 +426,20 @@ class Spec(Model):
         """Accepted rows wanted for each label."""
         has_pool = self.data.pool is not None and self.labelling.label_pool > 0
         return self.synthesis.per_label or (10 if has_pool or self.data.train is not None else 60)
+
+    @model_validator(mode="after")
+    def _check_cascade(self) -> "Spec":
+        if self.cascade is None:
+            return self
+        known = [*(student.name for student in self.students), TEACHER_TIER]
+        unknown = [tier for tier in self.cascade.tiers if tier not in known]
+        if unknown:
+            raise ValueError(f"cascade: tiers: {', '.join(unknown)}: expected some of {', '.join(known)}")
+        if self.data.calibration is None and self.data.pool is None:
+            raise ValueError(
+                "cascade: thresholds are chosen on real rows: name them under data.calibration or data.pool"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_augmentation(self) -> "Spec":
