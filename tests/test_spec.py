@@ -84,7 +84,7 @@ seed: true
         "9: teacher.budget.tokens: expected a whole number, got 'many'",
         "9: teacher.budget.call: unknown key, not one of calls, tokens, usd; nearest: 'calls'",
         "10: studnets: unknown key, not one of name, kind, description, labels, data, teacher, augmentation, "
-        "synthesis, labelling, curation, students, encoder and 2 more; nearest: 'students'",
+        "synthesis, labelling, curation, students, encoder and 3 more; nearest: 'students'",
         "12: students[0].params: expected a mapping (`key: value` lines), got 3",
         "13: students[1].name: is missing",
         "14: labelling.verify: expected true or false, got 'yes'",
