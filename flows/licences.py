@@ -39,7 +39,7 @@ def header_licence(task: Task, student: str, teacher: str) -> str:
     Returns:
         The abbreviation of the Hugging Face hub; `other` where a person has to read the lines.
     """
-    trained_on = task.files.keys() - {"holdout", "ceiling"}
+    trained_on = task.files.keys() - {"holdout", "ceiling", "calibration"}
     is_known = teacher in ("", EMBEDDED) and _encoder(task, student) in ("", *ENCODERS) and not trained_on
     return APACHE if is_known else OTHER
 

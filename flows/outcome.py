@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,17 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         licence=header_licence(task, champion, teacher),
         licences=licences_of(task, champion, teacher),
     )
-    page = Page(render_report(evaluation, _build_info(task, artifacts, speed.summary, audit)), _identity(artifacts))
+    choice = None if products.tiers is None else products.tiers.choice.load()
+    info = replace(_build_info(task, artifacts, speed.summary, audit), cascade=choice)
+    page = Page(render_report(evaluation, info), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
         "exported": products.made.exported,
         "speed": products.speed,
         "evaluation": products.evaluation,
         "audit": products.audit,
     }
+    if products.tiers is not None:
+        inputs |= {"cascade": products.tiers.choice, **products.tiers.exported}
     released = run(PACKAGE, params, inputs=inputs, resources={"report": page, "code": code})
     gate = gate_result(spec.gate, speed, evaluation)
     student = evaluation.student

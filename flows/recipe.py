@@ -46,6 +46,7 @@ from flows.augmentation import (
     real_texts,
     with_real,
 )
+from flows.cascading import Tiers, choose_cascade, set_calibration_aside
 from flows.pool import label_pool, settle
 from flows.steps import (
     NOISE_JUDGE,
@@ -94,6 +95,7 @@ class Products:
     evaluation: Artifact[Evaluation]
     speed: Artifact[Speed]
     audit: Artifact[Audit]
+    tiers: Tiers | None = None
 
 
 def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
@@ -107,18 +109,19 @@ def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
     Returns:
         The artifacts that the release is made of.
     """
-    files = {key: read_file(task, key, run) for key in task.files}
+    files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
     real = gather_real(task, files, run)
     rows = filter_noise(task, write_rows(task, files, real, teacher, run), run)
     audit = audit_rows(task, files, rows, run)
     students = {plugin.name: train(task, plugin, rows, run) for plugin in task.spec.students}
     champion = pick(students, run)
     made = Made(students, champion, export(task, students[champion], rows, run))
+    tiers = make_tiers(task, files, made, rows, teacher, run)
     evaluation = judge(task, files, real, rows, made, teacher, run)
     speed = run(
         MEASURE, MeasureParams(), inputs={"exported": made.exported, "rows": rows}, resources={"machine": Machine()}
     )
-    return Products(files, rows, made, evaluation, speed, audit)
+    return Products(files, rows, made, evaluation, speed, audit, tiers)
 
 
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
@@ -305,8 +308,26 @@ def pick(students: Mapping[str, Trained], run: Runner) -> str:
     return choose(known) if len(known) == len(eligible) else next(iter(eligible))
 
 
-def export(task: Task, student: Trained, rows: Artifact[Rows], run: Runner) -> Artifact[Exported]:
-    """Turn the chosen student into a folder that needs neither this code nor PyTorch."""
+def make_tiers(
+    task: Task,
+    files: Mapping[str, Artifact[Rows]],
+    made: Made,
+    rows: Artifact[Rows],
+    teacher: Teacher,
+    run: Runner,
+) -> Tiers | None:
+    """Export the students that are tiers of the spec's cascade, and choose its thresholds."""
+    if task.spec.cascade is None:
+        return None
+
+    def exported(name: str) -> Artifact[Exported]:
+        return made.exported if name == made.champion else export(task, made.students[name], rows, run, name)
+
+    return choose_cascade(task, files["calibration"], exported, teacher, run)
+
+
+def export(task: Task, student: Trained, rows: Artifact[Rows], run: Runner, suffix: str = "") -> Artifact[Exported]:
+    """Turn a student into a folder that needs neither this code nor PyTorch."""
     calibration = run.peek(student.calibration)
     params = ExportParams(
         name=task.spec.name,
@@ -314,7 +335,8 @@ def export(task: Task, student: Trained, rows: Artifact[Rows], run: Runner) -> A
         # Synthetic rows are easier than real ones: a temperature fitted on them may soften, never sharpen.
         calibration_temperature=max(1.0, calibration.calibration_temperature) if calibration else 1.0,
     )
-    return run(EXPORT, params, inputs={"fitted": student.fitted, "rows": rows})
+    stage = named(EXPORT, suffix) if suffix else EXPORT
+    return run(stage, params, inputs={"fitted": student.fitted, "rows": rows})
 
 
 def judge(

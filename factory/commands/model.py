@@ -3,12 +3,15 @@
 import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, only_text, print_json
 from factory.errors import FactoryError
+
+if TYPE_CHECKING:
+    from factory.release.predict import Answering
 
 
 def predict(
@@ -18,16 +21,23 @@ def predict(
     to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="JSONL to write; default: stdout.")] = None,
     outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
     version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Answer in tiers: the LLM is asked what no student is sure about.")
+    ] = False,
+    task: Annotated[
+        Path | None, typer.Option("--task", metavar="DIR", help="With --cascade: who the LLM is; default: tasks/NAME.")
+    ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Label texts with a built model: no LLM, no PyTorch.
+    """Label texts with a built model: no PyTorch, and no LLM unless --cascade is given.
 
     Examples:
         factory predict snips_intent "play some jazz"
 
         factory predict snips_intent --in texts.jsonl --out labelled.jsonl
+
+        factory predict snips_intent --cascade "play some jazz"
     """
-    from factory.release.predict import ArtifactError, answer_file
     from factory.serving.predictor import load
 
     if in_ is not None and texts:
@@ -36,19 +46,38 @@ def predict(
         raise typer.BadParameter("--out goes with --in")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # whatever the locale says
-    predictor = load(outputs, name, version)
+    if task is not None and not cascade:
+        raise typer.BadParameter("--task goes with --cascade")
+    asked = None if in_ is not None else only_text(texts or [line.rstrip("\r\n") for line in sys.stdin])
+    if not cascade:
+        _answer(load(outputs, name, version), asked, in_, to, json_=json_)
+        return
+    from factory.serving.cascade import find_cascade, open_cascade
+    from flows.cascading import asking
+
+    folder, described = find_cascade(outputs, name, version)
+    if not described.is_certified:
+        typer.echo("warning: no thresholds of this cascade were certified: the LLM is asked everything", err=True)
+    with asking(task or Path("tasks") / name, described, outputs) as fallback:
+        _answer(open_cascade(folder, described, fallback=fallback), asked, in_, to, json_=json_)
+
+
+def _answer(model: "Answering", asked: list[str] | None, in_: Path | None, to: Path | None, *, json_: bool) -> None:
+    """Print or write the answers to some texts, or to those of a file."""
+    from factory.release.predict import ArtifactError, answer_file
+
     if in_ is not None:
         try:
-            answer_file(predictor, in_, to)
+            answer_file(model, in_, to)
         except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
             raise FactoryError(str(error)) from error
         return
-    asked = only_text(texts or [line.rstrip("\r\n") for line in sys.stdin])
-    for text, answer in zip(asked, predictor.predict(asked), strict=True):
+    for text, answer in zip(asked or [], model.predict(asked or []), strict=True):
         if json_:
             print_json({"text": text, **answer}, indent=None)
         else:
-            typer.echo(f"{answer['label']}\t{answer['probability']:.3f}\t{text}")
+            tier = f"{answer['tier']}\t" if "tier" in answer else ""
+            typer.echo(f"{answer['label']}\t{answer['probability']:.3f}\t{tier}{text}")
 
 
 def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:

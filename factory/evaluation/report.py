@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory.evaluation.audit import Audit
+from factory.evaluation.cascade import CascadeChoice
+from factory.evaluation.curve import plot_of
 from factory.evaluation.findings import findings
 from factory.evaluation.metrics import Estimate
-from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, in_points, verdict_sentence, verdict_table
+from factory.evaluation.verdict import (
+    VERDICT_COLUMNS,
+    Evaluation,
+    in_percent,
+    in_points,
+    verdict_sentence,
+    verdict_table,
+)
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 MOST_LABELS_IN_CONFUSION = 20
@@ -69,6 +78,7 @@ class BuildInfo:
     teacher: TeacherUsage | None = None
     rejected_examples: tuple[RejectedExample, ...] = ()
     audit: Audit | None = None
+    cascade: CascadeChoice | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further measurements of the artifact, such as size and milliseconds an answer, as they shall be shown."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -119,6 +129,8 @@ def render_report(evaluation: Evaluation, build_info: BuildInfo) -> str:
         rejections=list(_rejections(build_info)),
         findings=findings(build_info.audit) if build_info.audit else [],
         points=in_points,
+        percent=in_percent,
+        curve=plot_of(build_info.cascade) if build_info.cascade else None,
     )
 
 

@@ -12,7 +12,7 @@ from factory.store import MANIFEST
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a flat folder by name, the store's manifest apart."""
+    """The files of a folder by their name below it, such as `tiers/blend/model.onnx`, the store's manifest apart."""
 
     contents: Mapping[str, bytes]
     is_complete: ClassVar[bool] = True
@@ -30,13 +30,14 @@ class Files:
     def save(self, folder: Path) -> None:
         """Write the files."""
         for name, content in self.contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
-        return cls({path.name: path.read_bytes() for path in paths})
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+        return cls({path.relative_to(folder).as_posix(): path.read_bytes() for path in paths})
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:

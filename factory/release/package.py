@@ -6,15 +6,18 @@ lineage.json  parity.json  manifest.json (written by the store)                 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 
 from factory.evaluation.audit import Audit
+from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.findings import worst_line
 from factory.evaluation.result import Part
 from factory.evaluation.verdict import Evaluation
+from factory.release.cascade_file import CASCADE_FILE, describe
 from factory.release.code import Code
 from factory.release.export import Exported
 from factory.release.files import Files
@@ -24,6 +27,8 @@ from factory.spec import Gate, Label, Model
 from factory.store import Artifact, Result, Stage
 
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
+SAME_FOR_ALL = ("predict.py", "requirements.txt", "parity.json")
+"""Files of an export that lie in the release itself, or say how it was made."""
 CARD, REPORT, LINEAGE = "card.md", "report.html", "lineage.json"
 
 
@@ -103,6 +108,8 @@ def package(
     audit: Audit,
     report: Page,
     code: Code,
+    cascade: CascadeChoice | None = None,
+    **tiers: Exported,
 ) -> Release:
     """Put card, report and lineage beside the exported files.
 
@@ -114,6 +121,8 @@ def package(
         audit: Of the generated texts.
         report: The page for people.
         code: What made them.
+        cascade: Thresholds of the task's cascade, where it has one.
+        **tiers: The students that are its tiers, by name; the released one need not be among them.
 
     Returns:
         The released files.
@@ -121,14 +130,27 @@ def package(
     gate = gate_result(params.gate, speed, evaluation)
     lineage = {**params.lineage.model_dump(mode="json"), "code": code.model_dump(mode="json")}
     added = {
-        CARD: _card(params, exported, speed, evaluation, audit, gate).encode(),
+        CARD: _card(params, exported, speed, evaluation, audit, gate, cascade).encode(),
         REPORT: report.html.encode(),
         LINEAGE: (json.dumps(lineage, indent=1) + "\n").encode(),
     }
+    if cascade is not None:
+        added |= _tiers(params, cascade, tiers)
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 3, PackageParams, package, Release, files=(TEMPLATE,))
+PACKAGE = Stage("release", 4, PackageParams, package, Release, files=(TEMPLATE,))
+
+
+def _tiers(params: PackageParams, cascade: CascadeChoice, tiers: Mapping[str, Exported]) -> dict[str, bytes]:
+    """Return `cascade.json`, and what is needed to predict with each tier that is not the released student."""
+    described = describe(cascade, released=params.student, teacher=params.lineage.teacher)
+    files = {CASCADE_FILE: (described.model_dump_json(indent=1) + "\n").encode()}
+    for tier in described.tiers:
+        if tier.folder not in (None, "."):
+            contents = tiers[tier.name].contents
+            files |= {f"{tier.folder}/{name}": contents[name] for name in contents if name not in SAME_FOR_ALL}
+    return files
 
 
 def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
@@ -144,7 +166,13 @@ def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
 
 
 def _card(
-    params: PackageParams, exported: Exported, speed: Speed, evaluation: Evaluation, audit: Audit, gate: GateResult
+    params: PackageParams,
+    exported: Exported,
+    speed: Speed,
+    evaluation: Evaluation,
+    audit: Audit,
+    gate: GateResult,
+    cascade: CascadeChoice | None,
 ) -> str:
     from huggingface_hub import ModelCardData
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -173,6 +201,7 @@ def _card(
         evaluation=evaluation,
         audit=worst_line(audit),
         gate=gate,
+        cascade=cascade,
     )
 
 

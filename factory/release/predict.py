@@ -16,10 +16,10 @@ import re
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypedDict
+from typing import Any, Protocol, TextIO, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,13 @@ class Answer(TypedDict):
     label: str
     probability: float
     probabilities: dict[str, float]
+
+
+class Answering(Protocol):
+    """Whoever answers texts."""
+
+    def predict(self, texts: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        """Return an answer for each text, ready for JSON."""
 
 
 class Predictor:
@@ -265,8 +272,8 @@ def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any] |
         yield row
 
 
-def answer_file(predictor: Predictor, source: Path, target: Path | None) -> None:
-    """Write a line for each line: the row with `label`, `probability` and `probabilities`; blank lines stay blank."""
+def answer_file(predictor: Answering, source: Path, target: Path | None) -> None:
+    """Write a line for each line: the row with its answer, `label` and `probability`...; blank lines stay blank."""
     if target is not None and target.exists() and source.exists() and target.samefile(source):
         raise ArtifactError(f"{target}: expected another file than the one that is read")
     with ExitStack() as stack:

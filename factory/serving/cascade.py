@@ -95,29 +95,24 @@ class Cascade:
         return self._fallback(texts)
 
 
-def load_cascade(
-    outputs: Path, name: str, version: str | None = None, *, fallback: Fallback | None = None
-) -> tuple[Cascade, CascadeFile]:
-    """Open the cascade of a registered release, after checking that nobody has touched it.
+def find_cascade(outputs: Path, name: str, version: str | None = None) -> tuple[Path, CascadeFile]:
+    """Find the cascade of a registered release, after checking that nobody has touched it.
 
     Args:
         outputs: Folder of all tasks' outputs.
         name: Of the task.
         version: A number or an alias; default: the champion, else the candidate.
-        fallback: Asks the teacher; needed where it is a tier.
 
     Returns:
-        The cascade, and what was promised of it.
+        The release, and what its `cascade.json` says: whom to ask last, and what was promised.
 
     Raises:
         ArtifactMissing: No such task or version, or it has no cascade.
         ArtifactCorrupt: A file is not the one that was released.
-        FactoryError: The teacher is a tier, and there is no fallback.
     """
     folder = Registry(outputs).resolve(name, version)
     Artifact(folder, Release, was_cached=True).check()
-    described = read_cascade(folder)
-    return open_cascade(folder, described, fallback=fallback), described
+    return folder, read_cascade(folder)
 
 
 def open_cascade(folder: Path, described: CascadeFile, *, fallback: Fallback | None = None) -> Cascade:
