@@ -3,17 +3,23 @@
     python -m benchmarks.make_task ag_news --data ../data --regime z1 --out ../ag_news
 
 A set is a folder with `meta.json` (`kind: text`, `labels`, `label_descriptions`), `test.jsonl` and `train.jsonl`, rows
-`{text, label}`. Regime z0 gives the factory label descriptions only; z1 also the training texts, without their labels.
+`{text, label}`. What the factory is given beside the label descriptions depends on the regime:
+
+    z0    nothing
+    z1    the training texts, without their labels
+    fs    a few labelled training rows a label, as seeds: 8, drawn at random
+    aug   some labelled training rows a label, as training rows to be varied: 16, drawn at random
 """
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from factory.errors import FactoryError, Problem, SpecError
@@ -46,8 +52,15 @@ STRATEGY_PARAMS: dict[str, dict[str, Any]] = {
     },
 }
 """Options of the `attributes` strategy for sets whose texts are not what people say to somebody."""
-PER_LABEL = {"ag_news": 40, "snips_intent": 48, "trec6": 48}
-"""Accepted rows a label that fit into twelve minutes of the embedded teacher."""
+PER_LABEL = {"ag_news": 40, "banking77": 8, "medical_abstracts": 16, "snips_intent": 48, "trec6": 48}
+"""Accepted rows a label that fit into twenty minutes of the embedded teacher, with few real texts or none."""
+LABEL_POOL = {"banking77": 800}
+"""Rows of the pool that the teacher labels, where that is not the default."""
+AUGMENT_PER_LABEL = {"banking77": 8}
+"""Texts made from the real rows of a label, where that is not the default."""
+REGIMES = ("z0", "z1", "fs", "aug")
+REAL_ROWS = {"fs": ("seeds", 8), "aug": ("train", 16)}
+"""The key of the spec that real labelled rows stand under, and how many of them a label."""
 
 
 def make_task(
@@ -55,9 +68,11 @@ def make_task(
     out: Path,
     *,
     regime: str,
-    with_train: bool,
+    with_train: bool = False,
     description: str | None = None,
     encoder: str = DEFAULT_ENCODER,
+    per_label: int | None = None,
+    draw: int = 0,
 ) -> None:
     """Write the task folder of one set.
 
@@ -65,10 +80,12 @@ def make_task(
         source: Folder of the set.
         out: The task folder to make; absent or empty, and outside the repository, because not every licence allows
             copies in it.
-        regime: `z0` or `z1`.
+        regime: One of `REGIMES`.
         with_train: Also write the labelled training rows as `data.ceiling`, which only evaluation reads.
         description: What the texts are; by default from `DESCRIPTIONS`.
         encoder: Compares texts, and is a part of the student `blend`; the others keep the small one.
+        per_label: Real labelled rows a label in the regimes fs and aug; by default 8 and 16.
+        draw: Which rows are drawn for them: another number, other rows.
 
     Raises:
         SpecError: The set is missing, of another kind or broken, has no description, or `out` cannot be used.
@@ -81,33 +98,69 @@ def make_task(
         raise SpecError([Problem(source, None, "", message)])
     descriptions = meta.get("label_descriptions", {})
     spec: dict[str, Any] = {
-        "name": _safe_name(f"{source.name}_{regime}"),
+        "name": _safe_name(f"{source.name}_{regime}" + (f"_{draw}" if draw else "")),
         "kind": "text-classification",
         "description": description,
         "labels": [{"name": name, "description": descriptions.get(name, "")} for name in meta["labels"]],
         "data": {"holdout": "holdout.jsonl"},
+        **_recipe(source.name, regime, encoder),
     }
+    rows: dict[str, Iterable[dict[str, str]]] = {"holdout": _rows(source / "test.jsonl", ("text", "label"))}
+    if regime == "z1":
+        rows["pool"] = _rows(source / "train.jsonl", ("text",))
+    if regime in REAL_ROWS:
+        key, usual = REAL_ROWS[regime]
+        rows[key] = draw_rows([*_rows(source / "train.jsonl", ("text", "label"))], per_label or usual, draw)
+    if with_train:
+        rows["ceiling"] = _rows(source / "train.jsonl", ("text", "label"))
+    out.mkdir(parents=True, exist_ok=True)
+    for key, content in rows.items():
+        spec["data"][key] = f"{key}.jsonl"
+        _write_rows(out / f"{key}.jsonl", content)
+    text = yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=110)
+    (out / SPEC_FILE).write_text(text, encoding="utf-8")
+    load_spec(out)
+
+
+def _recipe(name: str, regime: str, encoder: str) -> dict[str, Any]:
+    """Return what a set and a regime change of the defaults."""
     synthesis: dict[str, Any] = {"max_rounds": 2}
-    if source.name in PER_LABEL and regime == "z0":
-        synthesis["per_label"] = PER_LABEL[source.name]
-    if source.name in STRATEGY_PARAMS:
-        synthesis["strategies"] = [{"name": "attributes", "params": STRATEGY_PARAMS[source.name]}]
-    spec["synthesis"] = synthesis
+    if name in PER_LABEL and regime in ("z0", "fs"):
+        synthesis["per_label"] = PER_LABEL[name]
+    if name in STRATEGY_PARAMS:
+        synthesis["strategies"] = [{"name": "attributes", "params": STRATEGY_PARAMS[name]}]
+    spec: dict[str, Any] = {"synthesis": synthesis}
+    if name in LABEL_POOL and regime == "z1":
+        spec["labelling"] = {"label_pool": LABEL_POOL[name]}
+    if regime in REAL_ROWS:
+        # Compared with the same rows alone; how the teacher fares is told by the other regimes.
+        spec["labelling"] = {"ask_directly": 0}
+        if name in AUGMENT_PER_LABEL:
+            spec["augmentation"] = {"per_label": AUGMENT_PER_LABEL[name]}
     if encoder != DEFAULT_ENCODER:
         spec["encoder"] = encoder
         large = {"name": "blend", "params": {"encoder": encoder}}
         spec["students"] = [large, "sentence-linear", "static-embedding", "tfidf-linear"]
-    out.mkdir(parents=True, exist_ok=True)
-    _write_rows(out / "holdout.jsonl", _rows(source / "test.jsonl", ("text", "label")))
-    if regime == "z1":
-        spec["data"]["pool"] = "pool.jsonl"
-        _write_rows(out / "pool.jsonl", _rows(source / "train.jsonl", ("text",)))
-    if with_train:
-        spec["data"]["ceiling"] = "train.jsonl"
-        _write_rows(out / "train.jsonl", _rows(source / "train.jsonl", ("text", "label")))
-    text = yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=110)
-    (out / SPEC_FILE).write_text(text, encoding="utf-8")
-    load_spec(out)
+    return spec
+
+
+def draw_rows(rows: Sequence[dict[str, str]], per_label: int, draw: int) -> list[dict[str, str]]:
+    """Draw rows of each label at random.
+
+    Args:
+        rows: Labelled rows.
+        per_label: How many; all of a label that has fewer.
+        draw: Another number, other rows.
+
+    Returns:
+        The rows, in the order they had.
+    """
+    rng = np.random.default_rng(draw)
+    by_label: dict[str, list[int]] = {}
+    for position in rng.permutation(len(rows)).tolist():
+        by_label.setdefault(rows[position]["label"], []).append(position)
+    drawn = sorted(position for found in by_label.values() for position in found[:per_label])
+    return [rows[position] for position in drawn]
 
 
 def _check_out(out: Path) -> None:
@@ -149,7 +202,7 @@ def _rows(path: Path, keys: Sequence[str]) -> Iterator[dict[str, str]]:
         raise _wrong(path, f"not UTF-8: {error}") from error
 
 
-def _write_rows(path: Path, rows: Iterator[dict[str, str]]) -> None:
+def _write_rows(path: Path, rows: Iterable[dict[str, str]]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
@@ -168,11 +221,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.make_task", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("set", help="name of a text set, such as ag_news")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
-    parser.add_argument("--regime", choices=("z0", "z1"), required=True, help="descriptions only, or also a pool")
+    parser.add_argument(
+        "--regime",
+        choices=REGIMES,
+        required=True,
+        help="what else than descriptions: nothing; a pool; seeds; real rows",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the task folder to make, outside the repository")
     parser.add_argument("--train", action="store_true", help="also write train.jsonl, for the ceiling in the report")
     parser.add_argument("--description", help="what the texts are and who writes them")
     parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="of filters, voters and the student blend")
+    parser.add_argument("--per-label", type=int, metavar="N", help="real rows a label; default: 8 in fs, 16 in aug")
+    parser.add_argument("--draw", type=int, default=0, metavar="N", help="which rows those are")
     args = parser.parse_args(argv)
     source = args.data / args.set
     try:
@@ -183,6 +243,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with_train=args.train,
             description=args.description,
             encoder=args.encoder,
+            per_label=args.per_label,
+            draw=args.draw,
         )
     except (FactoryError, OSError) as error:
         print(error, file=sys.stderr)

@@ -1,167 +1,282 @@
-"""How good the released student is, with no human label, beside the teacher and the baselines.
+"""How good the released student is beside the teacher and the baselines, on the gold rows of seven public sets.
 
-python -m benchmarks.quality --data FOLDER                        SNIPS, AG News and TREC-6, a build each
-python -m benchmarks.quality --data FOLDER --sets ag_news         one of them
-python -m benchmarks.quality --data FOLDER --outputs outputs      keep builds: a second run only reads them
-python -m benchmarks.quality --data FOLDER --regime z1 --encoder all-mpnet-base-v2 --sets trec6 tweet_emotion
+python -m benchmarks.quality --data FOLDER --regime z0 --replay     from recorded replies: no teacher, no weights
+python -m benchmarks.quality --data FOLDER --regime z1              ask the embedded teacher; hours for all sets
+python -m benchmarks.quality --data FOLDER --set trec6 --outputs outputs --record    keep the build, record its replies
+python -m benchmarks.quality --data FOLDER --regime fs              8 labelled rows a label, beside SetFit on the same 8
+python -m benchmarks.quality --data FOLDER --regime aug             16 labelled rows a label, beside the same 16 alone
 
-Each set becomes a task of its own (regime z0: label descriptions and nothing else; z1: the training texts as a pool
-too, of which the teacher labels 400) whose test rows are the holdout, read by the final report alone. Teacher time is
-what writing and verifying took; being asked directly, for comparison, is listed apart.
+Each set becomes a task whose test rows are the holdout (`benchmarks.make_task` has the regimes); that they are read by
+the final report alone is asserted from the manifests of the build (`benchmarks.holdout`). Teacher time is what writing
+and verifying took; being asked directly, for comparison, is listed apart.
 """
 
 import argparse
 import json
-import subprocess
+import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.make_task import make_task
-from factory.spec import DEFAULT_ENCODER
+from benchmarks.cells import Gold, Run, add_options, exit_code, name_of, opened, prepare, record, recording_path, table
+from benchmarks.holdout import require_unread
+from factory.check import Task
+from factory.evaluation.metrics import Estimate
+from factory.evaluation.verdict import Evaluation, in_percent, in_points
+from factory.records import Predictions
+from factory.release.answer import ANSWER, AnswerParams
+from factory.spec import DEFAULT_ENCODER, Plugin
+from factory.store import Artifact
+from flows.recipe import Products, export, pick, recipe
+from flows.steps import REAL_ROWS, fit, predict
 
-SETS = ("snips_intent", "ag_news", "trec6")
+SETS = ("snips_intent", "ag_news", "sst2", "trec6", "banking77", "tweet_emotion", "medical_abstracts")
+MOST_MB = 25.0
+"""Of a student that counts as small."""
+SEEDS = (0, 1, 2)
+"""Of the students, on one and the same set of texts and labels."""
+PEER = "setfit"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the table; accuracies in percent with 95% intervals."""
+class Seeds:
+    """The chosen student fitted again on the same rows: float32, accuracy and macro-F1 in percent."""
 
-    name: str
+    accuracies: tuple[float, ...]
+    macro_f1s: tuple[float, ...]
+
+    @property
+    def words(self) -> str:
+        """Means with ranges."""
+        return f"{_spread(self.accuracies)} | {_spread(self.macro_f1s)}"
+
+
+@dataclass(frozen=True)
+class Small:
+    """The best student under `MOST_MB`, chosen out of fold as the released one is; figures of its int8 folder."""
+
+    student: str
+    mb: float
+    accuracy: str
+    macro_f1: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One set in one regime; accuracies in percent and differences in points, with 95% intervals."""
+
+    task: str
     n_gold: int
     student: str
+    mb: float
     accuracy: str
     macro_f1: str
     ece: str
     teacher: str
     n_teacher: int
+    minus_teacher: str
+    mcnemar_teacher: float | None
     nearest_description: str
+    minus_nearest: str
     n_training_rows: int
     teacher_minutes: float
-    """Writing and verifying, as stored: a build that read some of it from the cache shows what it took then."""
+    """Writing and verifying, as stored or recorded: what they took when the teacher was asked."""
     asked_directly_minutes: float
     calls: int
     written_tokens: int
     all_students: str
+    seeds: Seeds
+    small: Small | None
+    alone: str
+    """The same student fitted on the real labelled rows alone; empty where there are none, and so are the others."""
+    minus_alone: str
+    peer: str
+    """SetFit fitted on the same rows alone."""
+    minus_peer: str
 
 
-def build(task: Path, outputs: Path) -> dict[str, Any]:
-    """Build a task in a process of its own, as a person would, and return the outcome.
+def measure(task: Task, run: Run, seconds: Mapping[str, float]) -> Cell:
+    """Build a task and read its figures.
 
     Args:
-        task: A task folder.
-        outputs: Where results go.
+        task: With a holdout.
+        run: Runs the stages.
+        seconds: What stages took when their replies were recorded; without a recording their manifests say it.
 
     Returns:
-        The last line that `factory build --json` wrote.
+        The figures.
 
     Raises:
-        SystemExit: The build failed; its message has been shown.
+        HoldoutRead: Something else than the final report read gold rows.
+        RepliesMissing: The build is a replay, and something it asks was not recorded.
     """
-    command = [sys.executable, "-m", "factory.cli", "build", str(task), "--out", str(outputs), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        last = ""
-        for line in process.stdout or ():
-            last = line
-            event = json.loads(line)
-            if event["event"] == "StageFinished":
-                print(f"  {event['stage']}: {event['summary']}", file=sys.stderr, flush=True)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    outcome: dict[str, Any] = json.loads(last)
-    return outcome
-
-
-def line_of(outcome: dict[str, Any], outputs: Path) -> Line:
-    """Read the figures of a build."""
-    evaluation = outcome["evaluation"]
-    contenders = {one["name"]: one for one in evaluation["contenders"]}
-    student, teacher = contenders["student"], contenders.get("teacher")
-    name = outcome["version"]["name"]
-    stages = list(_stages(outputs / name, outcome))
-    made = [stage for stage in stages if stage["varying"].get("teacher_calls") and stage["stage"] != "annotate-holdout"]
-    direct = [stage for stage in stages if stage["stage"] == "annotate-holdout"]
-    others = (one for one in evaluation["contenders"] if one["name"] not in ("student", "teacher", "majority"))
-    lineage = json.loads((Path(outcome["path"]) / "lineage.json").read_text(encoding="utf-8"))
-    rows = next(run for run in reversed(lineage["stages"]) if run["stage"].startswith(("label-noise", "leakage")))
-    kept = manifest_of(outputs / name / rows["stage"] / rows["fingerprint"])["summary"].split()[0]
-    return Line(
-        name=name,
-        n_gold=evaluation["n_rows"],
-        student=evaluation["champion"],
-        accuracy=percent(student["accuracy"]),
-        macro_f1=percent(student["macro_f1"]),
-        ece="" if student["ece"] is None else f"{100 * student['ece']:.1f}",
-        teacher=percent(teacher["accuracy"]) if teacher else "not asked",
-        n_teacher=teacher["n"] if teacher else 0,
-        nearest_description=percent(contenders["nearest-description"]["accuracy"]),
-        n_training_rows=int(kept.replace(",", "")),
-        teacher_minutes=sum(stage["varying"]["seconds"] for stage in made) / 60,
-        asked_directly_minutes=sum(stage["varying"]["seconds"] for stage in direct) / 60,
-        calls=sum(stage["varying"]["teacher_calls"] for stage in made),
-        written_tokens=sum(stage["varying"]["completion_tokens"] for stage in made),
-        all_students=", ".join(f"{one['name']} {100 * one['accuracy']['value']:.1f}" for one in others),
+    products = recipe(task, run.teacher, run)
+    require_unread(run.artifacts)
+    built = list(run.artifacts)
+    evaluation = products.evaluation.load()
+    known = {one.name: one for one in evaluation.contenders}
+    against = {one.other: one for one in evaluation.differences}
+    teacher, beside = known.get("teacher"), against.get("teacher")
+    asked = {name_of(one): one.manifest["varying"] for one in built if one.manifest["varying"].get("teacher_calls")}
+    minutes = {stage: seconds.get(stage, varying["seconds"]) / 60 for stage, varying in asked.items()}
+    made = [varying for stage, varying in asked.items() if stage != "annotate-holdout"]
+    gold = Gold.of(task.spec.label_names, products.files["holdout"].load(), seed=task.spec.seed)
+    peer = _peer(task, products, run, gold)
+    return Cell(
+        task=task.spec.name,
+        n_gold=evaluation.n_rows,
+        student=evaluation.champion,
+        mb=products.made.exported.load().size_mb,
+        accuracy=in_percent(evaluation.student.accuracy),
+        macro_f1=in_percent(evaluation.student.macro_f1),
+        ece="" if evaluation.student.ece is None else f"{100 * evaluation.student.ece:.1f}",
+        teacher=in_percent(teacher.accuracy) if teacher else "",
+        n_teacher=teacher.n if teacher else 0,
+        minus_teacher=in_points(beside.accuracy) if beside else "",
+        mcnemar_teacher=beside.mcnemar_p if beside else None,
+        nearest_description=in_percent(known["nearest-description"].accuracy),
+        minus_nearest=in_points(against["nearest-description"].accuracy),
+        n_training_rows=len(products.rows.load().kept),
+        teacher_minutes=sum(minutes.values()) - minutes.get("annotate-holdout", 0.0),
+        asked_directly_minutes=minutes.get("annotate-holdout", 0.0),
+        calls=sum(varying["teacher_calls"] for varying in made),
+        written_tokens=sum(varying["completion_tokens"] for varying in made),
+        all_students=_all_students(evaluation),
+        seeds=_seeds(task, products, run, gold),
+        small=_small(task, products, run, gold),
+        alone=in_percent(known[REAL_ROWS].accuracy) if REAL_ROWS in known else "",
+        minus_alone=in_points(against[REAL_ROWS].accuracy) if REAL_ROWS in against else "",
+        peer=in_percent(peer[0]) if peer else "",
+        minus_peer=in_points(peer[1]) if peer else "",
     )
 
 
-def _stages(root: Path, outcome: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    lineage = json.loads((Path(outcome["path"]) / "lineage.json").read_text(encoding="utf-8"))
-    for run in lineage["stages"]:
-        yield manifest_of(root / run["stage"] / run["fingerprint"])
+def _all_students(evaluation: Evaluation) -> str:
+    others = (one for one in evaluation.contenders if one.name not in ("student", "teacher", "majority"))
+    return ", ".join(f"{one.name} {100 * one.accuracy.value:.1f}" for one in others)
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a stored stage."""
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return manifest
+def _seeds(task: Task, products: Products, run: Run, gold: Gold) -> Seeds:
+    """Fit the chosen student with each seed on the very rows of the build."""
+    holdout, plugin = products.files["holdout"], products.made.students[products.made.champion].plugin
+    scores: list[tuple[float, float]] = []
+    for seed in SEEDS:
+        again = replace(task, spec=task.spec.model_copy(update={"seed": seed}))
+        suffix = plugin.name if seed == task.spec.seed else f"{plugin.name}-seed-{seed}"
+        answers = predict(fit(again, plugin, products.rows, suffix, run), holdout, suffix, run).load()
+        accuracy, macro_f1 = gold.estimate("accuracy", answers), gold.estimate("macro_f1", answers)
+        scores.append((100 * accuracy.value, 100 * macro_f1.value))
+    accuracies, macro_f1s = zip(*scores, strict=True)
+    return Seeds(accuracies, macro_f1s)
 
 
-def percent(estimate: dict[str, float], sign: str = "") -> str:
-    """Write an estimate with its interval, in percent; `sign` is `+` for differences."""
-    value, low, high = (f"{100 * estimate[key]:{sign}.1f}" for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+def _small(task: Task, products: Products, run: Run, gold: Gold) -> Small | None:
+    """Go through the students, best out-of-fold figures first, until one is small enough; gold rows choose nothing."""
+    left = dict(products.made.students)
+    while left:
+        name = pick(left, run)
+        exported = export(task, left.pop(name), products.rows, run)
+        if (mb := exported.load().size_mb) < MOST_MB:
+            inputs: dict[str, Artifact[Any]] = {"exported": exported, "rows": products.files["holdout"]}
+            answers = run(ANSWER, AnswerParams(), inputs=inputs).load()
+            accuracy, macro_f1 = (in_percent(gold.estimate(figure, answers)) for figure in ("accuracy", "macro_f1"))
+            return Small(name, mb, accuracy, macro_f1)
+    return None
 
 
-def markdown(lines: list[Line]) -> str:
-    """Write the table for docs/benchmarks.md."""
+def _peer(task: Task, products: Products, run: Run, gold: Gold) -> tuple[Estimate, Estimate] | None:
+    """Fit SetFit, with the encoder of the chosen student, on the few real rows alone; its score and our lead."""
+    few = [one for one in run.artifacts if name_of(one) in ("leakage-real", "gather-real")]
+    if not few:
+        return None
+    params = products.made.students[products.made.champion].plugin.params
+    plugin = Plugin(name=PEER, params={"encoder": params.get("encoder", DEFAULT_ENCODER)})
+    fitted = fit(task, plugin, few[-1], PEER, run)
+    theirs: Predictions = predict(fitted, products.files["holdout"], PEER, run).load()
+    ours: Predictions = next(one for one in run.artifacts if name_of(one) == ANSWER.name).load()
+    return gold.estimate("accuracy", theirs), gold.difference("accuracy", ours, theirs)
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def markdown(cells: Sequence[Cell]) -> str:
+    """Write the tables for docs/benchmarks.md."""
+    parts = [_main_table(cells), "\n".join(f"- {one.task}, accuracy of each: {one.all_students}" for one in cells)]
+    if any(one.peer for one in cells):
+        parts.append(_few_rows_table(cells))
+    parts.append(_seeds_table(cells))
+    return "\n\n".join(parts)
+
+
+def _main_table(cells: Sequence[Cell]) -> str:
     head = (
-        "| task | gold rows | student | accuracy, % | macro-F1, % | ECE, % | teacher asked directly, % (rows) | "
-        "nearest description, % | training rows | teacher minutes (+ direct) | calls | tokens written |"
+        "task", "gold rows", "student", "accuracy, %", "macro-F1, %", "ECE, %", "teacher asked directly, % (rows)",
+        "student minus teacher, points", "nearest description, %", "student minus nearest, points", "training rows",
+        "teacher minutes (+ direct)", "calls", "tokens written",
+    )  # fmt: skip
+    rows = (
+        (
+            one.task, f"{one.n_gold:,}", f"{one.student}, {one.mb:.0f} MB", f"**{one.accuracy}**", one.macro_f1,
+            one.ece, f"{one.teacher} ({one.n_teacher})" if one.teacher else "not asked", one.minus_teacher,
+            one.nearest_description, one.minus_nearest, f"{one.n_training_rows:,}",
+            f"{one.teacher_minutes:.1f} (+ {one.asked_directly_minutes:.1f})", f"{one.calls:,}",
+            f"{one.written_tokens:,}",
+        )
+        for one in cells
+    )  # fmt: skip
+    return table(head, rows)
+
+
+def _few_rows_table(cells: Sequence[Cell]) -> str:
+    head = (
+        "task", "student", "SetFit on the same rows alone, %", "student minus SetFit, points",
+        "the same student on them alone, %", "student minus it, points",
+    )  # fmt: skip
+    rows = (
+        (one.task, f"{one.accuracy}", one.peer, f"**{one.minus_peer}**", one.alone, f"**{one.minus_alone}**")
+        for one in cells
     )
-    rows = [
-        f"| {one.name} | {one.n_gold:,} | {one.student} | **{one.accuracy}** | {one.macro_f1} | {one.ece} | "
-        f"{one.teacher} ({one.n_teacher}) | {one.nearest_description} | {one.n_training_rows} | "
-        f"{one.teacher_minutes:.1f} (+ {one.asked_directly_minutes:.1f}) | {one.calls:,} | {one.written_tokens:,} |"
-        for one in lines
-    ]
-    notes = [f"- {one.name}, accuracy of each: {one.all_students}" for one in lines]
-    return "\n".join([head, "|" + "---|" * 12, *rows, "", *notes])
+    return table(head, rows)
+
+
+def _seeds_table(cells: Sequence[Cell]) -> str:
+    head = (
+        "task", f"student, {len(SEEDS)} seeds: mean accuracy (range), %", "mean macro-F1 (range), %",
+        f"best student under {MOST_MB:.0f} MB", "its accuracy, %", "its macro-F1, %",
+    )  # fmt: skip
+    small = {one.task: one.small or Small("none", 0.0, "", "") for one in cells}
+    rows = (
+        (
+            one.task, *one.seeds.words.split(" | "), f"{small[one.task].student}, {small[one.task].mb:.1f} MB",
+            small[one.task].accuracy, small[one.task].macro_f1,
+        )
+        for one in cells
+    )  # fmt: skip
+    return table(head, rows)
 
 
 def main() -> None:
-    """Build the sets and print the table."""
+    """Build the sets and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="SET")
-    parser.add_argument("--regime", choices=("z0", "z1"), default="z0", help="descriptions only, or also a pool")
-    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="of filters, voters and the student blend")
-    parser.add_argument("--outputs", type=Path, help="keep builds here; default: a temporary folder")
+    add_options(parser)
+    parser.add_argument("--sets", "--set", nargs="+", default=list(SETS), metavar="SET", help="default: all seven")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     options = parser.parse_args()
-    lines = []
+    cells = []
     with tempfile.TemporaryDirectory() as scratch:
-        outputs = options.outputs or Path(scratch) / "outputs"
         for name in options.sets:
-            task = Path(scratch) / name
-            regime, encoder = options.regime, options.encoder
-            make_task(options.data / name, task, regime=regime, with_train=False, encoder=encoder)
-            print(f"== {name}", file=sys.stderr, flush=True)
-            lines.append(line_of(build(task, outputs), outputs))
-    print("\n".join(json.dumps(asdict(line)) for line in lines) if options.json else markdown(lines))
+            setup = prepare(options, name, Path(scratch))
+            with opened(setup) as run:
+                cells.append(measure(setup.task, run, setup.seconds))
+                if options.record:
+                    record(setup, recording_path(name, options.regime), run.artifacts)
+    print("\n".join(json.dumps(asdict(cell)) for cell in cells) if options.json else markdown(cells))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -20,11 +20,10 @@ from factory.events import TeacherUsed, Warned, emit, listening
 from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
 from factory.students.training import resources_for
 from factory.teacher import Teacher, open_teacher
-from factory.teacher.budget import Spending
-from factory.teacher.wire import Usage
 from flows.builds import BuildNote
 from flows.outcome import Outcome, release
 from flows.recipe import recipe
+from flows.spent import Spent
 
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
@@ -57,31 +56,6 @@ def is_retryable(_task: object, task_run: TaskRun, state: State[Any]) -> bool:
 def step(name: str, work: Callable[[], T]) -> T:
     """Do one piece of a build."""
     return work()
-
-
-class Spent:
-    """What the teacher is asked during one stage."""
-
-    def __init__(self, spending: Spending) -> None:
-        self._spending = spending
-        self._calls, self._usage = spending.calls, spending.usage
-        self._charged = set(spending.charged)
-
-    def as_manifest(self) -> dict[str, Any]:
-        """Return what was spent since the start, and on which replies, for the stage's manifest."""
-        usage = self._spending.usage
-        return {
-            "teacher_calls": self._spending.calls - self._calls,
-            "prompt_tokens": usage.prompt_tokens - self._usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens - self._usage.completion_tokens,
-            "replies": sorted(self._spending.charged - self._charged),
-        }
-
-    def charge(self, varying: Mapping[str, Any]) -> None:
-        """Count what a stored stage spent when it ran; a later stage that uses the same replies gets them free."""
-        usage = Usage(prompt_tokens=varying["prompt_tokens"], completion_tokens=varying["completion_tokens"])
-        self._spending.charge(calls=varying["teacher_calls"], usage=usage)
-        self._spending.charged.update(varying["replies"])
 
 
 @dataclass

@@ -14,7 +14,7 @@ from factory.teacher.engine import Engine
 from factory.teacher.limits import Limits
 from factory.teacher.replies import Replies
 from factory.teacher.wire import Usage
-from flows.build import Spent
+from flows.spent import Spent
 
 PRICES = Prices(input_usd_per_million=1.0, output_usd_per_million=3.0)
 

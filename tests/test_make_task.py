@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,30 @@ def test_z0_gives_descriptions_and_a_holdout_only(data: Path, tmp_path: Path) ->
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["holdout.jsonl", "spec.yaml"]
 
 
-def test_z1_adds_a_pool_without_labels_and_train_is_asked_for(data: Path, tmp_path: Path) -> None:
+def test_z1_adds_a_pool_without_labels_and_the_ceiling_is_asked_for(data: Path, tmp_path: Path) -> None:
     done = run("trec6", "--data", data, "--regime", "z1", "--train", "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
     assert list(check_task(tmp_path / "out").files) == ["pool", "ceiling", "holdout"]
     assert rows_of(tmp_path / "out" / "pool.jsonl") == [{"text": row["text"]} for row in TRAIN]
-    assert rows_of(tmp_path / "out" / "train.jsonl")[0] == {"text": "text 0", "label": "yes"}
+    assert rows_of(tmp_path / "out" / "ceiling.jsonl")[0] == {"text": "text 0", "label": "yes"}
+
+
+@pytest.mark.parametrize(("regime", "key", "n"), [("fs", "seeds", 8), ("aug", "train", 16)])
+def test_regimes_with_real_rows_draw_so_many_a_label(data: Path, tmp_path: Path, regime: str, key: str, n: int) -> None:
+    rows = [{"text": f"text {i}", "label": label} for i in range(40) for label in ("yes", "Größe: a")][:-30]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (data / "trec6" / "train.jsonl").write_text(lines, encoding="utf-8")
+    drawn = {}
+    for name, more in (("one", ()), ("same", ()), ("other", ("--draw", 1)), ("few", ("--per-label", 2))):
+        assert run("trec6", "--data", data, "--regime", regime, "--out", tmp_path / name, *more).returncode == 0
+        task = check_task(tmp_path / name)
+        assert list(task.files) == [key, "holdout"]
+        drawn[name] = rows_of(tmp_path / name / f"{key}.jsonl")
+        assert all(row in rows for row in drawn[name])
+    assert Counter(row["label"] for row in drawn["one"]) == {"yes": n, "Größe: a": n}
+    assert Counter(row["label"] for row in drawn["few"]) == {"yes": 2, "Größe: a": 2}
+    assert drawn["one"] == drawn["same"] != drawn["other"]
+    assert check_task(tmp_path / "other").spec.name == f"trec6_{regime}_1"
 
 
 def test_names_become_safe_and_unknown_sets_take_a_description(data: Path, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from factory.check import check_task
 from factory.store import Artifact, Result, Stage, run_stage
 from factory.teacher import Teacher, open_teacher
 from factory.teacher.budget import Spending
-from flows.build import Spent
 from flows.plan import Plan, make_plan, print_plan
 from flows.recipe import recipe
+from flows.spent import Spent
 from tests.conftest import Factory
 from tests.fault_server import FaultServer
 from tests.plain_runner import Plain

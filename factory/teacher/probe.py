@@ -29,13 +29,14 @@ class DependsOnMissing(Exception):
 class Probe:
     """Answers what is stored and abstains otherwise; asks nobody, stores nothing."""
 
-    def __init__(self, endpoint: Endpoint, replies: Path) -> None:
+    def __init__(self, endpoint: Endpoint, replies: Path, *, spending: Spending | None = None) -> None:
         self._asked = _Recorder(endpoint)
         self._replies = _ReadOnly(replies)
         self._engine = Engine(
             self._asked,
             # Opening the store would make the file.
             replies=self._replies if replies.is_file() else None,
+            spending=spending,
             limits=Limits(first_call_alone=False),
         )
         self.found: set[str] = set()
@@ -48,7 +49,7 @@ class Probe:
 
     @property
     def spending(self) -> Spending:
-        """Has no bound: nothing is asked."""
+        """Has no bound unless it was given one: nothing is asked."""
         return self._engine.spending
 
     @property

@@ -1,0 +1,258 @@
+"""What each step of a build earns: the build again without it, at the same budget, on the same gold rows.
+
+python -m benchmarks.ablate --data FOLDER --set trec6 --regime z1 --replay       from recorded replies
+python -m benchmarks.ablate --data FOLDER --set trec6 --regime z1 --encoder all-mpnet-base-v2 --outputs OUT --record
+python -m benchmarks.ablate --data FOLDER --set snips_intent --regime z0 --arms verify label-noise
+
+No arm may ask the teacher more than the whole recipe did. All share one reply store and one folder of stages, so that
+what they have in common is asked, trained and encoded once. A step's line says what it earns: accuracy of the whole
+recipe minus accuracy without the step, paired over the gold rows, with its 95% interval. Figures are those of the
+chosen student in float32, before export.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import Gold, Setup, add_options, exit_code, opened, prepare, record, recording_path, table
+from benchmarks.holdout import require_unread
+from factory.evaluation.verdict import in_percent, in_points
+from factory.records import Predictions, Rows
+from factory.spec import DEFAULT_ENCODER, Budget, Plugin, Spec
+from factory.store import Artifact
+from flows.augmentation import gather_real
+from flows.recipe import filter_noise, pick, read_file, train, write_rows
+from flows.steps import predict
+
+WHOLE = "the whole recipe"
+SUFFIX = "-ablation"
+"""Of recordings: they hold what all arms asked."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One step and what stands in its place."""
+
+    instead: str
+    change: Callable[[Spec], Spec | None]
+    """None where the spec has no such step."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an arm ends with."""
+
+    student: str
+    n_rows: int
+    """Trained on."""
+    calls: int
+    """Of the teacher, stored replies included: what the arm would ask from scratch."""
+    answers: Predictions
+    """To the gold rows."""
+    artifacts: Sequence[Artifact[Any]]
+    gold: Artifact[Rows]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table; accuracies in percent, differences in points, with 95% intervals."""
+
+    step: str
+    instead: str
+    accuracy: str
+    macro_f1: str
+    earned: str
+    earned_macro_f1: str
+    student: str
+    n_rows: int
+    calls: int
+
+
+def _part(spec: Spec, part: str, **changes: Any) -> Spec:
+    return spec.model_copy(update={part: getattr(spec, part).model_copy(update=changes)})
+
+
+def _votes(spec: Spec) -> bool:
+    return spec.data.pool is not None and spec.labelling.label_pool > 0 and bool(spec.labelling.voters)
+
+
+def _voters(spec: Spec, voters: tuple[Plugin, ...]) -> Spec | None:
+    return _part(spec, "labelling", voters=voters) if _votes(spec) and voters != spec.labelling.voters else None
+
+
+def _uncalibrated(spec: Spec) -> Spec | None:
+    voters = [
+        Plugin(name=one.name, params={**one.params, "calibrate": False}) if one.name == "teacher" else one
+        for one in spec.labelling.voters
+    ]
+    return _voters(spec, tuple(voters))
+
+
+def _strategies(spec: Spec, strategies: tuple[Plugin, ...]) -> Spec | None:
+    changed = strategies != spec.synthesis.strategies
+    return _part(spec, "synthesis", strategies=strategies) if changed else None
+
+
+def _without_filter(name: str) -> Callable[[Spec], Spec | None]:
+    def change(spec: Spec) -> Spec | None:
+        left = tuple(plugin for plugin in spec.curation if plugin.name != name)
+        return spec.model_copy(update={"curation": left}) if left != spec.curation else None
+
+    return change
+
+
+def _small_encoder(spec: Spec) -> Spec | None:
+    if spec.encoder == DEFAULT_ENCODER:
+        return None
+    students = tuple(
+        Plugin(name=one.name, params={key: value for key, value in one.params.items() if key != "encoder"})
+        for one in spec.students
+    )
+    return spec.model_copy(update={"encoder": DEFAULT_ENCODER, "students": students})
+
+
+def _linear(spec: Spec) -> Spec | None:
+    blend = next((one for one in spec.students if one.name == "blend"), None)
+    if blend is None:
+        return None
+    encoder = {key: value for key, value in blend.params.items() if key == "encoder"}
+    return spec.model_copy(update={"students": (Plugin(name="sentence-linear", params=encoder),)})
+
+
+def _majority(spec: Spec) -> Spec | None:
+    return _part(spec, "labelling", aggregation=Plugin(name="majority")) if _votes(spec) else None
+
+
+def _written(spec: Spec) -> Spec | None:
+    has_others = spec.data.pool is not None or spec.data.seeds is not None or spec.data.train is not None
+    return _strategies(spec, ()) if has_others else None
+
+
+ARMS: Mapping[str, Arm] = {
+    "written texts": Arm("real texts alone", _written),
+    "attributes": Arm("plain prompts: the strategy `labels`", lambda spec: _strategies(spec, (Plugin(name="labels"),))),
+    "verify": Arm(
+        "written texts keep the label they were written for",
+        lambda spec: _part(spec, "labelling", verify=False) if spec.labelling.verify else None,
+    ),
+    "dedup": Arm("no such filter", _without_filter("dedup")),
+    "label-noise": Arm("no such filter", _without_filter("label-noise")),
+    "vote of the descriptions": Arm(
+        "the teacher alone labels the pool", lambda spec: _voters(spec, (Plugin(name="teacher"),))
+    ),
+    "vote of the teacher": Arm(
+        "the nearest description alone labels the pool",
+        lambda spec: _voters(spec, (Plugin(name="nearest-description"),)),
+    ),
+    "pooled": Arm("majority of the votes", _majority),
+    "calibration": Arm("the teacher's distributions as they are", _uncalibrated),
+    "encoder": Arm(f"{DEFAULT_ENCODER} everywhere", _small_encoder),
+    "hard labels": Arm(
+        "soft labels", lambda spec: _part(spec, "labelling", soft_labels=not spec.labelling.soft_labels)
+    ),
+    "blend": Arm("sentence-linear with the same encoder", _linear),
+}
+"""By the name of the step that an arm does without."""
+
+
+def learn(setup: Setup, spec: Spec, budget: Budget) -> Outcome:
+    """Go from a spec to answers for the gold rows.
+
+    Args:
+        setup: Data, outputs and replies.
+        spec: Of the task, changed as the arm wants it.
+        budget: The most the teacher may be asked.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        HoldoutRead: Something else than the final report read gold rows.
+        RepliesMissing: It is a replay, and something is asked that was not recorded.
+    """
+    task = replace(setup.task, spec=spec)
+    with opened(replace(setup, task=task), budget=budget) as run:
+        files = {key: read_file(task, key, run) for key in task.files}
+        real = gather_real(task, files, run)
+        rows = filter_noise(task, write_rows(task, files, real, run.teacher, run), run)
+        students = {plugin.name: train(task, plugin, rows, run) for plugin in spec.students}
+        champion = pick(students, run)
+        answers = predict(students[champion].fitted, files["holdout"], champion, run).load()
+        require_unread(run.artifacts)
+        n_rows, calls = len(rows.load().kept), run.teacher.spending.calls
+        return Outcome(champion, n_rows, calls, answers, tuple(run.artifacts), files["holdout"])
+
+
+def ablate(setup: Setup, arms: Sequence[str]) -> tuple[list[Line], list[Artifact[Any]]]:
+    """Run the whole recipe, then each arm; return a line for each, and all stages."""
+    spec = setup.task.spec
+    whole = learn(setup, spec, spec.teacher.budget)
+    gold = Gold.of(spec.label_names, whole.gold.load(), seed=spec.seed)
+    lines = [_line(WHOLE, "", whole, whole, gold)]
+    artifacts = list(whole.artifacts)
+    for name in arms:
+        changed = ARMS[name].change(spec)
+        if changed is None:
+            print(f"  {name}: not a step of this build", file=sys.stderr, flush=True)
+            continue
+        print(f"-- without {name}: {ARMS[name].instead}", file=sys.stderr, flush=True)
+        outcome = learn(setup, changed, Budget(calls=whole.calls))
+        lines.append(_line(name, ARMS[name].instead, whole, outcome, gold))
+        artifacts += outcome.artifacts
+    return lines, artifacts
+
+
+def _line(step: str, instead: str, whole: Outcome, arm: Outcome, gold: Gold) -> Line:
+    is_whole = arm is whole
+    return Line(
+        step=step,
+        instead=instead,
+        accuracy=in_percent(gold.estimate("accuracy", arm.answers)),
+        macro_f1=in_percent(gold.estimate("macro_f1", arm.answers)),
+        earned="" if is_whole else in_points(gold.difference("accuracy", whole.answers, arm.answers)),
+        earned_macro_f1="" if is_whole else in_points(gold.difference("macro_f1", whole.answers, arm.answers)),
+        student=arm.student,
+        n_rows=arm.n_rows,
+        calls=arm.calls,
+    )
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """Write the table for docs/benchmarks.md."""
+    head = (
+        "without", "instead", "accuracy, %", "macro-F1, %", "the step earns, points of accuracy", "of macro-F1",
+        "student", "training rows", "teacher calls",
+    )  # fmt: skip
+    rows = (
+        (
+            one.step, one.instead, one.accuracy, one.macro_f1, f"**{one.earned}**" if one.earned else "",
+            one.earned_macro_f1, one.student, f"{one.n_rows:,}", f"{one.calls:,}",
+        )
+        for one in lines
+    )  # fmt: skip
+    return table(head, rows)
+
+
+def main() -> None:
+    """Run the arms and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--set", required=True, metavar="SET", help="such as trec6")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="steps to do without")
+    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        setup = prepare(options, options.set, Path(scratch), suffix=SUFFIX, ask_directly=False)
+        lines, artifacts = ablate(setup, options.arms)
+        if options.record:
+            record(setup, recording_path(options.set, options.regime, SUFFIX), artifacts)
+    print("\n".join(json.dumps(asdict(line)) for line in lines) if options.json else markdown(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
