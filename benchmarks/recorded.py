@@ -116,15 +116,19 @@ def recording_of(task: Task, artifacts: Sequence[Artifact[Any]], outputs: Path) 
     Raises:
         FactoryError: The build is not finished, or the store has lost a reply.
     """
-    open_stages = [one.manifest["stage"] for one in artifacts if not one.manifest["is_complete"]]
+    open_stages = [one.manifest["stage"] for one in artifacts if _lacks_answers(one)]
     if open_stages:
         message = f"{task.spec.name}: replies are still missing for {', '.join(open_stages)}"
         raise FactoryError(message, hint="run the same command again until the build is finished, then record")
     keys = {key for artifact in artifacts for key in _keys_of(artifact)}
     store = Replies(outputs / REPLIES_FILE)
     with closing(store):
-        refused = {one.key: one.reason for one in store.ledger.failures() if one.is_final}
+        failures = [*store.ledger.failures()]
+        refused = {one.key: one.reason for one in failures if one.is_final}
         found = {key: store.get(key) or refused.get(key) for key in keys}
+        for key in {one.key for one in failures if one.reason == "budget"}:
+            if found.get(key, "") is None:  # ended by the budget after an attempt that failed: it will be again
+                del found[key]
     lost = [key for key, reply in found.items() if reply is None]
     if lost:
         message = f"{store.path}: {len(lost)} of {len(keys)} replies of this build are not there, such as {lost[0]}"
@@ -134,6 +138,11 @@ def recording_of(task: Task, artifacts: Sequence[Artifact[Any]], outputs: Path) 
     seconds = {one["stage"]: one["varying"]["seconds"] for one in asked}
     with closing(open_teacher(task.spec.teacher, folder=task.folder, outputs=outputs)) as teacher:
         return Recording(Header(task.spec.name, task.spec.encoder, teacher.identity, seconds), replies)
+
+
+def _lacks_answers(artifact: Artifact[Any]) -> bool:
+    """Tell whether the teacher was out of reach; what a budget kept from being asked, it keeps a replay from too."""
+    return not artifact.manifest["is_complete"] and artifact.load().report.get("stopped") == "unavailable"
 
 
 def _keys_of(artifact: Artifact[Any]) -> Iterable[str]:
