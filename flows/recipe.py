@@ -250,7 +250,9 @@ def write(
     resources: dict[str, Any] = {"teacher": teacher}
     inputs: dict[str, Artifact[Rows]] = {}
     if like is not None and strategy.takes_real:
-        inputs, resources = {"real": like}, {**resources, "encoder": load_encoder(task.spec.encoder)}
+        inputs["real"] = like
+    if inputs or strategy.needs_encoder(params.options):
+        resources["encoder"] = load_encoder(spec.encoder)
     rows = run(named(strategy.stage, round_), params, inputs=inputs, resources=resources)
     if not spec.labelling.verify:
         return rows, rows

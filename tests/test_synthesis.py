@@ -7,27 +7,36 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from factory.events import Event, Progressed, listening
 from factory.prompts import render
-from factory.records import Origin, Rows
+from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
 from factory.spec import Budget, Label
 from factory.store import key_of
 from factory.synthesis import STRATEGIES
-from factory.synthesis.attributes import ATTRIBUTES, things_of
+from factory.synthesis.attributes import ATTRIBUTES
+from factory.synthesis.contrastive import CONTRASTIVE, Contrast, read_contrast
+from factory.synthesis.focus import FOCUS, FocusParams, spread
 from factory.synthesis.genre import GENRE_FILES, GenreName, genre_of
 from factory.synthesis.labels import LABELS
 from factory.synthesis.strategy import MAX_CHARS, Asked, Strategy, WriteParams, write_all
+from factory.synthesis.things import things_of
+from factory.teacher import Teacher
 from factory.teacher.budget import Spending
 from factory.teacher.protocol import Abstain, Message, Reply, Request
 from factory.teacher.replies import Replies
 from factory.teacher.scripted import ScriptedTeacher
 from tests.golden_file import check_golden, in_words
+from tests.test_curation import Angles, Trigrams
 
 SPEECH = (Label(name="music", description="play a song"), Label(name="weather"), Label(name="table"))
 UTTERANCE = genre_of("utterance")
+ENCODER = Trigrams()
 EACH = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
 HOSTILE = "{{ 7*7 }} {% raw %}\n{# no #}\x07 <b>&amp;</b> ${HOME} %s {0} \u202e“"
 
@@ -43,9 +52,14 @@ def answer(request: Request) -> str:
     return f"a text number {abs(hash(request.messages)) + request.sample}"
 
 
+def write(strategy: Strategy, params: WriteParams, *, teacher: Teacher, **more: Rows) -> Rows:
+    needs = strategy.needs_encoder(params.options)
+    return strategy.stage.run(params, teacher=teacher, **({"encoder": ENCODER} if needs else {}), **more)
+
+
 def run(strategy: Strategy, params: WriteParams) -> tuple[Rows, list[Request]]:
     teacher = ScriptedTeacher(answer)
-    return strategy.stage.run(params, teacher=teacher), teacher.history
+    return write(strategy, params, teacher=teacher), teacher.history
 
 
 def requests(strategy: Strategy, **changes: Any) -> list[Request]:
@@ -81,7 +95,7 @@ def test_each_row_and_each_rejection_names_the_reply_it_is_from(strategy: Strate
     store = Replies(tmp_path / "replies.log")
     answers = iter([*["a thing"] * (strategy.forecast(asking(strategy)).calls - 6), "one\ntwo", "", "three"])
     teacher = ScriptedTeacher(lambda request: next(answers, "four"), replies=store)
-    rows = strategy.stage.run(asking(strategy), teacher=teacher)
+    rows = write(strategy, asking(strategy), teacher=teacher)
     named = [row["replies"] for part in (rows.kept, rows.rejected) for row in part]
     assert named[0] == named[1] != named[2]
     behind = {key for keys in [*named, *rows.report.get("replies", {}).values()] for key in keys}
@@ -109,7 +123,7 @@ def test_another_round_reuses_no_text_of_the_first(strategy: Strategy, tmp_path:
     texts: list[set[str]] = []
     for round_ in (1, 2):
         teacher = ScriptedTeacher(answer, replies=replies)
-        rows = strategy.stage.run(asking(strategy, round=round_), teacher=teacher)
+        rows = write(strategy, asking(strategy, round=round_), teacher=teacher)
         texts.append(set(rows.kept["text"][:]))
         assert len(teacher.history) >= 6
         teacher.close()
@@ -121,7 +135,7 @@ def test_another_round_reuses_no_text_of_the_first(strategy: Strategy, tmp_path:
 def test_the_same_round_again_asks_nothing_again(strategy: Strategy, tmp_path: Path) -> None:
     replies = Replies(tmp_path / "replies.log")
     first, second = (ScriptedTeacher(answer, replies=replies) for _ in range(2))
-    made = [strategy.stage.run(asking(strategy), teacher=teacher).kept.to_list() for teacher in (first, second)]
+    made = [write(strategy, asking(strategy), teacher=teacher).kept.to_list() for teacher in (first, second)]
     assert made[0] == made[1]
     assert (len(first.history) >= 6, second.history) == (True, [])
     second.close()
@@ -151,7 +165,7 @@ def test_the_description_of_one_label_changes_others_where_it_is_quoted_only(str
     def asked(description: str) -> list[Request]:
         labels = (SPEECH[0], Label(name="weather", description=description), SPEECH[2])
         teacher = ScriptedTeacher(script)
-        strategy.stage.run(asking(strategy, labels=labels), teacher=teacher)
+        write(strategy, asking(strategy, labels=labels), teacher=teacher)
         return teacher.history
 
     before, after = asked("rain or shine"), asked("ask about clouds")
@@ -171,7 +185,7 @@ def test_all_requests_share_their_beginning(strategy: Strategy) -> None:
 def test_hostile_words_reach_the_teacher_as_they_are(strategy: Strategy) -> None:
     labels = (Label(name="{{ name }}", description=HOSTILE), *SPEECH[1:])
     teacher = ScriptedTeacher(lambda request: "a thing")
-    strategy.stage.run(asking(strategy, description=f"A {HOSTILE} z", labels=labels), teacher=teacher)
+    write(strategy, asking(strategy, description=f"A {HOSTILE} z", labels=labels), teacher=teacher)
     asked = "".join(message.content for one in teacher.history for message in one.messages)
     assert f"A {HOSTILE} z" in asked
     assert "{{ name }}: " + HOSTILE in asked
@@ -198,7 +212,7 @@ def test_a_prompt_that_misses_a_variable_is_an_error(tmp_path: Path) -> None:
 def test_a_budget_that_ends_loses_no_row_and_leaves_the_result_incomplete(strategy: Strategy) -> None:
     n_calls = len(requests(strategy))
     teacher = ScriptedTeacher(lambda request: "one\ntwo", spending=Spending(Budget(calls=n_calls - 2)))
-    rows = strategy.stage.run(asking(strategy), teacher=teacher)
+    rows = write(strategy, asking(strategy), teacher=teacher)
     assert (len(teacher.history), len(rows.kept), len(rows.rejected)) == (n_calls - 2, 8, 0)
     assert (rows.is_complete, rows.report["stopped"]) == (False, "budget")
 
@@ -218,7 +232,7 @@ def test_one_bad_reply_costs_its_own_texts_only(strategy: Strategy) -> None:
         is_repair = request.messages[-1].content.startswith("That cannot be used: a filter stopped it.")
         return Abstain("content-filter", "no") if is_repair or next(calls) % 2 else "one\ntwo"
 
-    rows = strategy.stage.run(asking(strategy), teacher=ScriptedTeacher(script))
+    rows = write(strategy, asking(strategy), teacher=ScriptedTeacher(script))
     assert (len(rows.kept), rows.report["rejected_by_reason"], rows.is_complete) == (
         6,
         {"abstain-content-filter": 3},
@@ -345,7 +359,7 @@ def scripted(n_things: int) -> Iterator[str]:
 def test_golden_strategies(strategy: Strategy) -> None:
     params = asking(strategy, wanted=(8, 4, 4))
     teacher = ScriptedTeacher(scripted(n_things=strategy.forecast(params).calls - 4))
-    rows = strategy.stage.run(params, teacher=teacher)
+    rows = write(strategy, params, teacher=teacher)
     asked = [
         [one.messages[-1].content, one.max_tokens, one.sampling_temperature, one.top_p, one.sample]
         for one in teacher.history
@@ -356,3 +370,165 @@ def test_golden_strategies(strategy: Strategy) -> None:
 def test_the_names_of_the_table_are_the_names_of_the_stages() -> None:
     assert {name: strategy.stage.name for name, strategy in STRATEGIES.items()} == {name: name for name in STRATEGIES}
     assert (STRATEGIES["labels"], STRATEGIES["attributes"]) == (LABELS, ATTRIBUTES)
+
+
+# Things that fit another label better
+
+
+PHRASES = {"play a song": 0.0, "weather": 40.0, "table": 90.0}
+
+
+@pytest.mark.parametrize(
+    ("margin", "left", "foreign"),
+    [
+        (None, ["jazz", "Oslo", "rain"], None),
+        (0.25, ["jazz", "Oslo"], {"rain": "weather"}),
+        (0.0, ["jazz"], {"Oslo": "weather", "rain": "weather"}),
+    ],
+)
+def test_things_that_fit_another_label_better_are_left_out_and_counted(
+    margin: float | None, left: list[str], foreign: dict[str, str] | None
+) -> None:
+    encoder = Angles({**PHRASES, "jazz": -10.0, "Oslo": 25.0, "rain": 45.0})
+    params = asking(ATTRIBUTES, wanted=(4, 0, 0), options=ATTRIBUTES.options(foreign_margin=margin))
+    assert ATTRIBUTES.needs_encoder(params.options) is (margin is not None)
+    teacher = ScriptedTeacher(lambda request: "jazz, Oslo\nrain")
+    rows = ATTRIBUTES.stage.run(params, teacher=teacher, encoder=encoder)
+    assert rows.report["things"]["music"] == left
+    assert rows.report.get("foreign") == (None if foreign is None else {"music": foreign})
+    assert rows.report.get("n_foreign", 0) == len(foreign or ())
+    told = teacher.history[-1].messages[-1].content
+    assert all((thing in told) is (thing in left) for thing in ("jazz", "Oslo"))
+
+
+def test_a_label_all_of_whose_things_are_foreign_has_its_own_phrase() -> None:
+    encoder = Angles({**PHRASES, "rain": 45.0})
+    params = asking(ATTRIBUTES, wanted=(4, 0, 0), options=ATTRIBUTES.options(foreign_margin=0.1))
+    rows = ATTRIBUTES.stage.run(params, teacher=ScriptedTeacher(lambda request: "rain"), encoder=encoder)
+    assert rows.report["things"] == {"music": ["play a song"]}
+
+
+def test_personas_change_the_style_and_no_other_draw() -> None:
+    plain = run(ATTRIBUTES, asking(ATTRIBUTES, wanted=(4, 0, 0)))[1][-1].messages[-1].content
+    options = ATTRIBUTES.options(texts_per_call=4, personas=["a nurse"])
+    told = run(ATTRIBUTES, asking(ATTRIBUTES, wanted=(4, 0, 0), options=options))[1][-1].messages[-1].content
+    assert told.replace(", as a nurse would put it", "") == plain != told
+
+
+# Contrasts, by descriptions and by what a student confuses
+
+
+def compared(request: Request) -> str:
+    """Say how labels differ when asked, and something else otherwise."""
+    return '{"A": "wants to hear.", "B": "wants to know"}' if request.schema else answer(request)
+
+
+def test_the_teacher_says_how_the_nearest_labels_differ_before_it_writes() -> None:
+    params = asking(CONTRASTIVE, wanted=(4, 0, 0), options=CONTRASTIVE.options(texts_per_call=4, rivals=1))
+    teacher = ScriptedTeacher(compared)
+    encoder = Angles(PHRASES)
+    rows = CONTRASTIVE.stage.run(params, teacher=teacher, encoder=encoder)
+    (asked,) = (one for one in teacher.history if one.schema)
+    assert "maxLength" not in json.dumps(asked.schema)  # 40 times slower in llama.cpp
+    assert "A. music: play a song\nB. weather: weather" in asked.messages[-1].content
+    assert teacher.history.index(asked) < len(teacher.history) - 1
+    told = teacher.history[-1].messages[-1].content
+    assert "mistaken for weather.\nmusic: wants to hear.\nweather: wants to know.\n" in told
+    assert told.endswith("Each text must be clearly music and not weather.")
+    assert rows.report["contrasts"] == [
+        {"label": "music", "rival": "weather", "this": "wants to hear", "other": "wants to know", "by": "teacher"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "no JSON", "[]", '{"A": "x"}', '{"A": 1, "B": 2}', '{"A": "", "B": "x"}', '{"A": "x", "B": "x"}', "[" * 99_999,
+     '{"A": "As an AI, I", "B": "x"}'],
+)  # fmt: skip
+def test_where_the_teacher_does_not_say_how_labels_differ_descriptions_do(said: str) -> None:
+    assert read_contrast(Reply(said, "stop", 1, 1)) is None
+    params = asking(CONTRASTIVE, wanted=(4, 0, 0), options=CONTRASTIVE.options(texts_per_call=4, rivals=1))
+    teacher = ScriptedTeacher(lambda request: said if request.schema else "a text")
+    rows = CONTRASTIVE.stage.run(params, teacher=teacher, encoder=Angles(PHRASES))
+    assert "music: play a song.\nweather: weather." in teacher.history[-1].messages[-1].content
+    assert [one["by"] for one in rows.report["contrasts"]] == ["descriptions"]
+    assert len([one for one in teacher.history if one.schema]) == 1
+
+
+def test_a_long_difference_is_cut_off() -> None:
+    said = json.dumps({"A": "word " * 200, "B": "1. other\nline."})
+    assert read_contrast(Reply(said, "stop", 1, 1)) == Contrast(" ".join(["word"] * 30), "other line")
+
+
+def hard(**probs: tuple[str, tuple[float, float, float]]) -> Rows:
+    """Find what is hard of rows with a label and out-of-fold probabilities each, by text."""
+    rows = all_kept(text_dataset([TextRow(text, label, Origin.SYNTHETIC) for text, (label, _) in probs.items()]))
+    names = tuple(label.name for label in SPEECH)
+    oof = Predictions(names, tuple(rows.kept["id"]), np.array([given for _, given in probs.values()]).reshape(-1, 3))
+    return FOCUS.run(FocusParams(labels=names), rows=rows, oof=oof)
+
+
+HARD = {
+    "sure": ("music", (0.9, 0.05, 0.05)),
+    "near": ("music", (0.45, 0.15, 0.4)),
+    "nearer": ("music", (0.4, 0.1, 0.5)),
+    "doubted": ("music", (0.02, 0.9, 0.08)),
+    "rainy": ("weather", (0.0, 0.6, 0.4)),
+}
+
+
+def test_hard_rows_are_unsure_ones_and_not_those_that_look_mislabelled() -> None:
+    found = hard(**HARD)
+    assert found.kept["text"][:] == ["nearer", "near", "rainy"]
+    assert list(found.report["rivals"].values()) == ["table", "table", "table"]
+    assert found.report["pairs"] == [["music", "table", 2], ["music", "weather", 1], ["weather", "table", 1]]
+    assert found.report["n_doubted"] == 1
+    check_golden(FOCUS, in_words(found))
+
+
+def test_nothing_hard_is_no_row_and_no_pair() -> None:
+    for found in (hard(sure=HARD["sure"]), hard()):
+        assert (len(found.kept), found.report["pairs"]) == (0, [])
+
+
+def test_contrastive_pairs_come_from_what_a_student_confuses() -> None:
+    params = asking(CONTRASTIVE, wanted=(8, 0, 4), options=CONTRASTIVE.options(texts_per_call=4, rivals=1))
+    teacher = ScriptedTeacher(compared)
+    rows = CONTRASTIVE.stage.run(params, teacher=teacher, encoder=Angles(PHRASES), focus=hard(**HARD))
+    # By description weather is nearest to music, and music is far from table.
+    assert [(one["label"], one["rival"]) for one in rows.report["contrasts"]] == [
+        ("music", "table"),
+        ("table", "music"),
+    ]
+    told = [one.messages[-1].content for one in teacher.history[-3:]]
+    assert all("\n- nearer\n- near\n" in prompt or "\n- near\n- nearer\n" in prompt for prompt in told[:2])
+    assert "were mistaken" not in told[2]  # no row of a table was hard
+    assert rows.kept["parents"][0] == [row_id("nearer"), row_id("near")]
+    assert rows.kept["parents"][2] == []
+
+
+def test_attributes_show_hard_rows_of_the_label_and_a_copy_of_one_is_none() -> None:
+    params = asking(ATTRIBUTES, wanted=(4, 4, 4))
+    teacher = ScriptedTeacher(lambda request: "rainy\nrain again")
+    rows = ATTRIBUTES.stage.run(params, teacher=teacher, focus=hard(**HARD))
+    told = [one.messages[-1].content for one in teacher.history[-3:]]
+    assert ["easily mistaken" in prompt for prompt in told] == [True, True, False]
+    assert "doubted" not in "".join(told)
+    assert [(row["label"], row["text"]) for row in rows.rejected] == [("weather", "rainy")]
+
+
+@given(
+    st.integers(0, 500),
+    st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0, 1e-9, 1e9]), min_size=1, max_size=30),
+    st.integers(0, 99),
+)
+def test_shares_add_up_follow_weights_and_give_nothing_for_nothing(n: int, weights: list[float], start: int) -> None:
+    shares = spread(n, weights, start=start)
+    assert sum(shares) == (n if any(weights) else 0)
+    assert all(share == 0 for share, weight in zip(shares, weights, strict=True) if not weight)
+    for share, weight in zip(shares, weights, strict=True):
+        assert abs(share - n * weight / (sum(weights) or 1)) < 1 + 1e-6
+
+
+def test_equals_take_turns() -> None:
+    assert [spread(1, (1, 1, 1), start=start) for start in range(3)] == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]

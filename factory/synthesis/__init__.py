@@ -6,11 +6,13 @@ To add a strategy: write `synthesis/<name>.py`, add a line to `STRATEGIES`, run 
 from collections.abc import Mapping
 
 from factory.synthesis.attributes import ATTRIBUTES
+from factory.synthesis.contrastive import CONTRASTIVE
 from factory.synthesis.labels import LABELS
 from factory.synthesis.strategy import Strategy
 
 STRATEGIES: Mapping[str, Strategy] = {
     "labels": LABELS,
     "attributes": ATTRIBUTES,
+    "contrastive": CONTRASTIVE,
 }
 """By the name a spec uses."""

@@ -35,6 +35,11 @@ class WriteParams(Model):
     seed: int
     options: Model
 
+    @property
+    def wanted_labels(self) -> tuple[Label, ...]:
+        """The labels that texts are wanted of."""
+        return tuple(label for label, wanted in zip(self.labels, self.wanted, strict=True) if wanted)
+
 
 @dataclass(frozen=True)
 class Strategy:
@@ -47,6 +52,10 @@ class Strategy:
     """What a round is likely to cost."""
     takes_real: bool = False
     """The stage may be handed real rows (`real`, and an `encoder` to search them with) to show and to sound like."""
+    takes_focus: bool = False
+    """The stage may be handed what a student finds hard (`focus`, from `synthesis.focus`), to write more of it."""
+    needs_encoder: Callable[[Any], bool] = lambda _options: False
+    """Whether the stage needs an `encoder` with such options, real rows or none."""
 
 
 @dataclass(frozen=True)
