@@ -11,9 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from factory.data import DataFile, Survey, survey
 from factory.encoders import encoder_problem
 from factory.errors import Problem, SpecError
-from factory.spec import REVIEWED_FILE, Data, Label, Plugin, Rule, Spec, TeacherSpec, parse_spec, spec_source
+from factory.spec import REVIEWED_FILE, Data, Kind, Label, Plugin, Rule, Spec, TeacherSpec, parse_spec, spec_source
 from factory.spec_errors import not_among, problems_of, shown, suggestion
 from factory.spec_source import KeyPath, Source
+from factory.spec_table import Column
+from factory.tables.read import survey_table
+from factory.tables.rules import RuleError, parse_rule
 
 T = TypeVar("T")
 
@@ -53,7 +56,8 @@ def check_task(folder: Path) -> Task:
     """
     source = spec_source(folder)
     spec, problems = parse_spec(source)
-    for section, table in _tables().items():
+    kind = _read_section(source, ("kind",), Kind) or Kind.TEXT_CLASSIFICATION
+    for section, table in _tables(kind).items():
         problems += check_plugins(_plugins_in(source, section), table, source)
     labels = _read_section(source, ("labels",), tuple[Label, ...])
     names = None if labels is None else tuple(label.name for label in labels)
@@ -62,6 +66,8 @@ def check_task(folder: Path) -> Task:
     if encoder and (wrong := encoder_problem(encoder)):
         problems.append(source.problem(("encoder",), wrong))
     problems += _order_problems(source)
+    broken_rules = _column_rule_problems(source)
+    problems += broken_rules
     problems.sort(key=lambda problem: problem.line or 0)
     problems += check_teacher(source)
     if spec is not None and spec.teacher.name == "embedded":
@@ -71,8 +77,14 @@ def check_task(folder: Path) -> Task:
     warnings: list[str] = []
     for key, file in files.items():
         is_holdout = key == "holdout"
-        found = survey(file.path, labels=None if key == "pool" else names, contradictions=is_holdout)
+        if not kind.is_table:
+            found = survey(file.path, labels=None if key == "pool" else names, contradictions=is_holdout)
+        elif spec is not None and spec.table is not None and not broken_rules:
+            found = survey_table(file.path, spec.table, needs_target=key != "pool", repeats=is_holdout)
+        else:
+            continue  # without its columns nothing can be said about a table
         problems += found.problems
+        warnings += found.warnings
         if is_holdout and names:
             warnings += _holdout_warnings(file.path.name, names, found)
     if spec is None or problems:
@@ -100,7 +112,8 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
             problems.append(source.problem(where, f"{plugin.name!r} is named twice: results are stored by name"))
         names.add(plugin.name)
         if plugin.name not in table:
-            message = f"{plugin.name!r} is {not_among(plugin.name, list(table))}"
+            known = not_among(plugin.name, list(table)) if table else "not for tables: leave it out"
+            message = f"{plugin.name!r} is {known}"
             problems.append(source.problem(where, message))
             continue
         entry = table[plugin.name]
@@ -173,15 +186,23 @@ def _context_problems(spec: Spec, source: Source) -> list[Problem]:
     return [source.problem(("labels",), f"{needs} for {room:,} of them: {remedy}")]
 
 
-def _tables() -> dict[KeyPath, Mapping[str, Any]]:
-    """Return the plugin table behind each list of the spec."""
+def _tables(kind: Kind) -> dict[KeyPath, Mapping[str, Any]]:
+    """Return the plugin table behind each list of the spec; what no task of the kind can have is empty."""
     from factory.curation import FILTERS
     from factory.labelling.aggregation import AGGREGATORS
     from factory.labelling.voters import VOTERS
-    from factory.students import STUDENTS
+    from factory.students import STUDENTS, TABLE_STUDENTS
     from factory.synthesis import STRATEGIES
     from factory.synthesis.augmenters import AUGMENTERS
 
+    if kind.is_table:
+        return {
+            ("augmentation", "strategies"): {},
+            ("synthesis", "strategies"): {},
+            ("labelling", "voters"): {},
+            ("curation",): {},
+            ("students",): TABLE_STUDENTS,
+        }
     return {
         ("augmentation", "strategies"): AUGMENTERS,
         ("synthesis", "strategies"): STRATEGIES,
@@ -212,6 +233,20 @@ def _rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem
         message = f"{min(learned)} learns nothing from rules alone: add a voter, or take mace or majority"
         problems.append(source.problem(("labelling", "aggregation"), message))
     return problems
+
+
+def _column_rule_problems(source: Source) -> list[Problem]:
+    """Check the rules between the columns of a table, where the columns themselves are fine."""
+    rules = _read_section(source, ("rules",), tuple[str, ...])
+    columns = _read_section(source, ("columns",), tuple[Column, ...])
+    left_out = _read_section(source, ("leave_out",), tuple[str, ...]) or ()
+    problems = []
+    for position, rule in enumerate(rules or ()):
+        try:
+            parse_rule(rule, [column for column in columns or () if column.name not in left_out])
+        except RuleError as error:
+            problems.append(source.problem(("rules", position), str(error)))
+    return problems if columns else []
 
 
 def _plugins_in(source: Source, section: KeyPath) -> list[tuple[KeyPath, Plugin]]:
@@ -275,7 +310,7 @@ def _locate(folder: Path, name: str) -> Path | str:
         if not path.resolve().is_relative_to(folder.resolve()):
             return f"{name!r} is a link that leads out of the task folder: copy the file into it"
         if not path.exists():
-            others = sorted(other.name for other in folder.glob("*.jsonl"))
+            others = sorted(other.name for other in folder.iterdir() if other.suffix in (".jsonl", ".csv"))
             return f"no such file {name!r}{suggestion(name, others)}"
         if not path.is_file():
             return f"{name!r} is not a regular file"
@@ -293,5 +328,5 @@ def _holdout_warnings(name: str, labels: Sequence[str], found: Survey) -> list[s
         warnings.append(f"{name}: no row has the label {', '.join(missing)}: nothing can be said about it")
     if found.n_repeated:
         rows = "1 row repeats" if found.n_repeated == 1 else f"{found.n_repeated} rows repeat"
-        warnings.append(f"{name}: {rows} the text of an earlier row")
+        warnings.append(f"{name}: {rows} what an earlier row holds")
     return warnings

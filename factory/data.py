@@ -47,7 +47,7 @@ class DataFile:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise SpecError([_unreadable(self.path, error)]) from error
+            raise SpecError([unreadable(self.path, error)]) from error
 
 
 class ReadParams(Model):
@@ -70,6 +70,8 @@ class Survey:
     n_by_label: Counter[str]
     n_repeated: int
     """Rows whose text came before, with the same label; 0 when repetition was not looked for."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know and may ignore."""
 
 
 def read(params: ReadParams, *, file: DataFile) -> Rows:
@@ -97,7 +99,7 @@ def read_rows(path: Path, *, labels: Sequence[str] | None, origin: Origin) -> "D
     """
     from datasets import concatenate_datasets
 
-    findings = _Findings(path)
+    findings = Findings(path)
     chunks: list[Dataset] = []
     rows: list[TextRow] = []
     for _, text, label in _scan(path, labels, findings):
@@ -124,7 +126,7 @@ def survey(path: Path, *, labels: Sequence[str] | None, contradictions: bool = F
     Returns:
         Problems and counts.
     """
-    findings = _Findings(path)
+    findings = Findings(path)
     n_rows = n_repeated = 0
     n_by_label: Counter[str] = Counter()
     first: dict[bytes, tuple[int, str | None]] = {}
@@ -143,23 +145,26 @@ def survey(path: Path, *, labels: Sequence[str] | None, contradictions: bool = F
 
 
 @dataclass
-class _Findings:
+class Findings:
     """Collects the problems of one file, never more than a person wants to read."""
 
     path: Path
+    """The file."""
     listed: list[Problem] = field(default_factory=list)
     n_unlisted: int = 0
     unknown: dict[str, list[int]] = field(default_factory=dict)
     """For each label the spec lacks: how many rows, first line."""
     known: Sequence[str] = ()
 
-    def add(self, line: int | None, message: str) -> None:
+    def add(self, line: int | None, message: str, key: str = "") -> None:
+        """Note a problem of a line, and of what in it."""
         if len(self.listed) < MAX_PROBLEMS:
-            self.listed.append(Problem(self.path, line, "", message))
+            self.listed.append(Problem(self.path, line, key, message))
         else:
             self.n_unlisted += 1
 
     def add_unknown(self, line: int, label: str) -> None:
+        """Note a row whose label the spec lacks."""
         # A file whose labels are all different must not fill the memory.
         if label in self.unknown or len(self.unknown) < MAX_PROBLEMS:
             self.unknown.setdefault(label, [0, line])[0] += 1
@@ -167,6 +172,7 @@ class _Findings:
             self.n_unlisted += 1
 
     def problems(self) -> list[Problem]:
+        """Return the first problems in order of line, and how many more there are."""
         found = list(self.listed)
         for label, (n_rows, line) in self.unknown.items():
             rows = "1 row has" if n_rows == 1 else f"{n_rows:,} rows have"
@@ -184,7 +190,7 @@ class WrongRow(Exception):
     """A line that is no row; the message says why."""
 
 
-def _scan(path: Path, labels: Sequence[str] | None, findings: _Findings) -> Iterator[tuple[int, str, str | None]]:
+def _scan(path: Path, labels: Sequence[str] | None, findings: Findings) -> Iterator[tuple[int, str, str | None]]:
     """Yield line number, text and label of every good row; the others go to the findings."""
     findings.known = labels or ()
     known = frozenset(findings.known)
@@ -205,7 +211,7 @@ def _scan(path: Path, labels: Sequence[str] | None, findings: _Findings) -> Iter
                 else:
                     yield number, text, label
     except OSError as error:
-        findings.listed.append(_unreadable(path, error))
+        findings.listed.append(unreadable(path, error))
     else:
         if is_empty:
             findings.add(None, "the file has no rows")
@@ -290,7 +296,8 @@ def _refuse_surrogates(text: str, key: str) -> None:
         raise WrongRow(f"`{key}` holds half of a surrogate pair at character {error.start + 1:,}") from error
 
 
-def _unreadable(path: Path, error: OSError) -> Problem:
+def unreadable(path: Path, error: OSError) -> Problem:
+    """Say that a file cannot be read."""
     return Problem(
         path, None, "", "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
     )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset, Features
 
 
@@ -70,6 +71,12 @@ def row_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _rejected_features() -> dict[str, Any]:
+    from datasets import Value
+
+    return {"rejected_by": Value("string"), "reason": Value("string"), "score": Value("float64")}
+
+
 def text_features(*, rejected: bool = False) -> "Features":
     """Return the columns of text-classification rows; rejected rows have three more."""
     from datasets import Features, Sequence, Value
@@ -87,7 +94,7 @@ def text_features(*, rejected: bool = False) -> "Features":
         "replies": Sequence(Value("string")),
     }
     if rejected:
-        columns |= {"rejected_by": Value("string"), "reason": Value("string"), "score": Value("float64")}
+        columns |= _rejected_features()
     return Features(columns)
 
 
@@ -108,6 +115,113 @@ def text_dataset(rows: Sequence[TextRow]) -> "Dataset":
         "replies": [list(row.replies) for row in rows],
     }
     return Dataset.from_dict(columns, features=text_features())
+
+
+def table_dataset(
+    cells: "Mapping[str, pyarrow.Array]",
+    label: "pyarrow.Array",
+    *,
+    origin: Origin,
+    strategy: str = "",
+    teacher: str = "",
+    weight: float = 1.0,
+    **given: "pyarrow.Array",
+) -> "Dataset":
+    """Put rows of a table into a `Dataset`, column by column: a row never becomes a Python object.
+
+    Args:
+        cells: Typed cells by column (`factory.tables.cells`), null where missing; they become the struct column
+            `features`. Its order of columns is part of the row format and of the ids.
+        label: Text for a classification, float64 for a regression, null where it is not known.
+        origin: Who made the rows.
+        strategy: The strategy that wrote all of them, if one did.
+        teacher: Identity of the teacher that wrote or labelled all of them, if one did.
+        weight: Of each row.
+        **given: Columns of `text_features` that differ from row to row, such as `label_probs`.
+
+    Returns:
+        Rows with the columns of `text_features`, but `features` for `text`, and `label` of the type given.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    n_rows = len(label)
+    texts, numbers = pa.list_(pa.string()), pa.list_(pa.float64())
+    columns: dict[str, pyarrow.Array] = {
+        "id": cell_ids(cells, n_rows),
+        "features": pa.StructArray.from_arrays(list(cells.values()), names=list(cells)),
+        "label": label,
+        "label_probs": pa.nulls(n_rows, numbers),
+        "origin": pa.repeat(pa.scalar(origin.value), n_rows),
+        "strategy": pa.repeat(pa.scalar(strategy), n_rows),
+        "teacher": pa.repeat(pa.scalar(teacher), n_rows),
+        "parents": pa.array([[]], texts).take(pa.repeat(pa.scalar(0), n_rows)),
+        "weight": pa.repeat(pa.scalar(weight), n_rows),
+        "replies": pa.array([[]], texts).take(pa.repeat(pa.scalar(0), n_rows)),
+        **given,
+    }
+    return Dataset(pa.table(columns))
+
+
+def cells_of(rows: "Dataset") -> "dict[str, pyarrow.Array]":
+    """Return the typed cells of rows of a table by column, in the order of the rows."""
+    import pyarrow as pa
+
+    features = column_of(rows, "features")
+    return {field.name: _whole(features.field(index)) for index, field in enumerate(pa.schema(features.type))}
+
+
+def column_of(rows: "Dataset", name: str) -> "pyarrow.Array":
+    """Return one column of rows as Arrow, without a Python object for each row."""
+    return _whole(rows.select_columns([name]).with_format("arrow")[:][name])
+
+
+def _whole(column: Any) -> "pyarrow.Array":
+    import pyarrow as pa
+
+    return (
+        pa.concat_arrays(column.chunks)
+        if isinstance(column, pa.ChunkedArray) and column.num_chunks
+        else (pa.array([], column.type) if isinstance(column, pa.ChunkedArray) else column)
+    )
+
+
+def cell_ids(cells: "Mapping[str, pyarrow.Array]", n_rows: int) -> "pyarrow.Array":
+    """Return the id of each row of a table: a hash of its cells, the same whatever its label.
+
+    Args:
+        cells: Typed cells by column, in the order of the spec.
+        n_rows: How many rows there are.
+
+    Returns:
+        16 hex digits each: SHA-256 over 8 bytes a cell, which are the number itself or the hash of the text.
+    """
+    import pyarrow as pa
+
+    matrix = np.zeros((n_rows, len(cells)), dtype=np.uint64)
+    for position, column in enumerate(cells.values()):
+        matrix[:, position] = _cell_keys(column)
+    names = hashlib.sha256(json.dumps(list(cells), ensure_ascii=False).encode("utf-8", "surrogatepass")).digest()
+    return pa.array([hashlib.sha256(names + line.tobytes()).hexdigest()[:16] for line in matrix], pa.string())
+
+
+_MISSING = np.uint64(0x7FF8_0000_0000_0000)
+"""Stands for a missing cell: the bits of a NaN, which no number has."""
+
+
+def _cell_keys(column: "pyarrow.Array") -> NDArray[np.uint64]:
+    """Return 8 bytes a cell; a whole number has those of the same number as a float."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(column.type):
+        coded = column.dictionary_encode()
+        keys = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) for text in coded.dictionary.to_pylist()]
+        of_value = np.array([*keys, int(_MISSING)], dtype=np.uint64)
+        return np.asarray(of_value[pc.fill_null(coded.indices, len(keys)).to_numpy(zero_copy_only=False)])
+    plain = column.cast(pa.int32()) if pa.types.is_date(column.type) else column
+    numbers = plain.cast(pa.float64()).to_numpy(zero_copy_only=False) + 0.0  # -0.0 is 0.0
+    return np.where(np.isnan(numbers), _MISSING, np.ascontiguousarray(numbers).view(np.uint64))
 
 
 @dataclass(frozen=True)
@@ -208,18 +322,19 @@ def split(
     if outside:
         raise IndexError(f"cannot reject row {outside[0]}: there are {len(rows)} rows")
     positions = sorted(rejections)
-    dropped = rows.select(positions).to_dict()
-    dropped["rejected_by"] = [by] * len(positions)
-    dropped["reason"] = [rejections[position].reason for position in positions]
-    dropped["score"] = [rejections[position].score for position in positions]
+    reasons = [rejections[position].reason for position in positions]
     by_reason: dict[str, int] = {}
-    for reason in dropped["reason"]:
+    for reason in reasons:
         by_reason[reason] = by_reason.get(reason, 0) + 1
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
+    dropped = rows.select(positions).to_dict()
+    dropped |= {"rejected_by": [by] * len(positions), "reason": reasons}
+    dropped["score"] = [rejections[position].score for position in positions]
+    features = Features({**rows.features, **_rejected_features()})
     return Rows(
-        kept=rows.select([position for position in range(len(rows)) if position not in rejections]),
-        rejected=Dataset.from_dict(dropped, features=text_features(rejected=True)),
+        kept=rows.select(np.setdiff1d(np.arange(len(rows)), positions)) if positions else rows,
+        rejected=Dataset.from_dict(dropped, features=features),
         report={**(report or {}), "rejected_by_reason": by_reason},
     )
 
@@ -245,4 +360,6 @@ def read_parquet(path: Path) -> "Dataset":
     from datasets import Dataset
 
     table = pq.read_table(path)
+    if "features" in table.column_names:  # of a table: every spec has columns of its own
+        return Dataset(table)
     return Dataset(table.cast(text_features(rejected="rejected_by" in table.column_names).arrow_schema))

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -15,21 +16,16 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from factory.errors import Problem, SpecError
+from factory.spec_base import Label as Label
+from factory.spec_base import Model as Model
+from factory.spec_base import Named
 from factory.spec_errors import problems_of
 from factory.spec_source import Source, read_source
+from factory.spec_table import MOST_COLUMNS, Column, Table, Target, with_table_defaults
 
 SPEC_FILE = "spec.yaml"
 REVIEWED_FILE = "reviewed.jsonl"
@@ -47,62 +43,22 @@ SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Task names become folder names, registry names and URLs."""
 
 
-class Model(BaseModel):
-    """Base of every spec model: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        str_strip_whitespace=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,  # so that editors show them
-    )
-
-
-class Named(Model):
-    """An entry of a list that a bare name can stand for."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_bare_name(cls, value: Any) -> Any:
-        # A number is no name either, but then it is the name that is wrong.
-        return {"name": value} if isinstance(value, str | bool | int | float) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        reference = handler(schema)
-        definition = handler.resolve_ref_schema(reference)
-        mapping = dict(definition)
-        definition.clear()
-        definition |= {"anyOf": [{"type": "string", "minLength": 1}, mapping]}
-        return reference
-
-
 class Kind(StrEnum):
     """What a row and its label look like."""
 
     TEXT_CLASSIFICATION = "text-classification"
-
-
-class Label(Named):
-    """One answer a row may get; a bare name will do."""
-
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    """What the student answers; also what the teacher is shown, so a telling name helps."""
-    description: Annotated[str, Field(max_length=1_000)] = ""
-    """What belongs under this label, in a phrase; defaults to the name."""
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not name.isprintable():
-            raise ValueError("a label name is one line of printable characters")
-        return name
+    TABULAR_CLASSIFICATION = "tabular-classification"
+    TABULAR_REGRESSION = "tabular-regression"
 
     @property
-    def phrase(self) -> str:
-        """The description, or the name in words."""
-        return self.description or re.sub(r"[_\-/]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name)).lower()
+    def is_table(self) -> bool:
+        """Whether a row is a line of a table."""
+        return self is not Kind.TEXT_CLASSIFICATION
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the answer is one of some labels; else it is a number."""
+        return self is not Kind.TABULAR_REGRESSION
 
 
 class Data(Model):
@@ -387,15 +343,47 @@ class CascadeSpec(Model):
         return wrong if self.teacher_share is None else (*wrong, self.teacher_share)
 
 
+def _what_kinds_need() -> list[Any]:
+    """Return the part of the JSON Schema that says which keys which kind must have."""
+    needed = {
+        kind: [
+            key
+            for key, is_needed in (("labels", kind.has_labels), ("columns", kind.is_table), ("target", kind.is_table))
+            if is_needed
+        ]
+        for kind in Kind
+    }
+    return [
+        {"if": {"properties": {"kind": {"const": kind.value}}}, "then": {"required": keys}}
+        for kind, keys in needed.items()
+    ]
+
+
 class Spec(Model):
-    """A task: `name`, `kind`, `description` and `labels` are enough, the rest has defaults."""
+    """A task: `name`, `kind`, `description` and `labels` are enough for texts, the rest has defaults."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(allOf=_what_kinds_need()))
 
     name: str
     """Also the name of the outputs folder and of the registered model."""
     kind: Kind
     description: Annotated[str, Field(min_length=1, json_schema_extra={"maxLength": MOST_CHARS})]
-    """What the texts are and who writes them; the teacher reads it in every prompt."""
-    labels: Annotated[tuple[Label, ...], Field(min_length=2, json_schema_extra={"maxItems": MOST_LABELS})]
+    """What the texts are and who writes them, or what the table holds; the teacher reads it in every prompt."""
+    labels: Annotated[
+        tuple[Label, ...],
+        Field(validate_default=True, json_schema_extra={"minItems": 2, "maxItems": MOST_LABELS}),
+    ] = ()
+    """What a row may be; of a table also the values of its target column. A regression has none."""
+    columns: Annotated[tuple[Column, ...], Field(validate_default=True)] = ()
+    """The columns of a table, but for its target."""
+    target: Annotated[Target | None, Field(validate_default=True)] = None
+    """What is asked of each row of a table; a bare column name will do."""
+    leave_out: tuple[str, ...] = ()
+    """Columns that the data files of a table have and no student shall see, because they give the answer away or will
+    not be known; they may be described under `columns` all the same."""
+    rules: tuple[str, ...] = ()
+    """What must hold between the columns of a table, such as `years_employed <= age - 14`; see docs/how-to/tables.md.
+    A row for which a rule is surely false is an error."""
     data: Data = Data()
     teacher: TeacherSpec = TeacherSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
@@ -420,6 +408,14 @@ class Spec(Model):
     def label_names(self) -> tuple[str, ...]:
         """Label names in spec order: the column order of every probability matrix."""
         return tuple(label.name for label in self.labels)
+
+    @property
+    def table(self) -> Table | None:
+        """What the rows of a table hold; None for texts."""
+        if self.target is None:
+            return None
+        columns = tuple(column for column in self.columns if column.name not in self.leave_out)
+        return Table(columns=columns, target=self.target, labels=self.labels, left_out=self.leave_out, rules=self.rules)
 
     @property
     def wanted_per_label(self) -> int:
@@ -465,9 +461,60 @@ class Spec(Model):
             raise ValueError(f"{found}: it is part of every prompt, so keep it to what tells the texts apart")
         return description
 
+    # A kind that is wrong itself has no further wishes.
+    @field_validator("labels", "columns", "target")
+    @classmethod
+    def _check_needed(cls, value: Any, info: ValidationInfo) -> Any:
+        kind, key = info.data.get("kind"), info.field_name
+        needed = kind is None or (kind.has_labels if key == "labels" else kind.is_table)
+        if not value and needed and kind is not None:
+            raise PydanticCustomError("missing", "is missing")
+        if value and not needed:
+            what = "a regression answers with a number" if key == "labels" else "only a table has them"
+            raise ValueError(f"{what}, and the kind of this task is {kind}")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        if len(columns) > MOST_COLUMNS:
+            raise ValueError(f"expected at most {MOST_COLUMNS:,} entries, got {len(columns):,}")
+        names = [column.name for column in columns]
+        twice = [at for at, name in enumerate(names) if name in names[:at]]
+        _raise_at([((at, "name"), f"{names[at]!r} is given twice", names[at]) for at in twice], "columns")
+        return columns
+
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, target: Target | None, info: ValidationInfo) -> Target | None:
+        if target is None:
+            return None
+        if any(column.name == target.column for column in info.data.get("columns", ())):
+            raise ValueError(f"{target.column!r} is described under `columns` too: a student shall not see it")
+        kind = info.data.get("kind")
+        if kind is Kind.TABULAR_CLASSIFICATION and (target.unit or target.range):
+            raise ValueError("only a number has a unit or a range, and this task answers with a label")
+        return target
+
+    @field_validator("leave_out", "rules")
+    @classmethod
+    def _check_for_tables(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        kind, target, columns = (info.data.get(key) for key in ("kind", "target", "columns"))
+        if names and kind is not None and not kind.is_table:
+            raise ValueError(f"only a table has them, and the kind of this task is {kind}")
+        if info.field_name == "rules":
+            return names
+        if target is not None and target.column in names:
+            raise ValueError(f"{target.column!r} is the target")
+        if columns and all(column.name in names for column in columns):
+            raise ValueError("nothing is left to learn from")
+        return names
+
     @field_validator("labels")
     @classmethod
     def _check_number(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+        if len(labels) == 1:
+            raise ValueError("expected at least 2 entries, got 1")
         if len(labels) > MOST_LABELS:
             found = f"expected at most {MOST_LABELS:,} entries, got {len(labels):,}"
             raise ValueError(f"{found}: prompts list them all; split the task into coarse and fine ones")
@@ -477,7 +524,7 @@ class Spec(Model):
     @classmethod
     def _check_duplicates(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
         first: dict[str, str] = {}
-        repeated: list[InitErrorDetails] = []
+        repeated: list[tuple[tuple[int | str, ...], str, Any]] = []
         for index, name in enumerate(label.name for label in labels):
             seen = unicodedata.normalize("NFC", name)
             other = first.setdefault(seen.casefold(), name)
@@ -486,11 +533,19 @@ class Spec(Model):
             words = f"{name!r} and {other!r} differ in case only"
             if unicodedata.normalize("NFC", other) == seen:
                 words = f"{name!r} is given twice" + (", spelled with other characters" if name != other else "")
-            error = PydanticCustomError("in_our_words", "{words}", {"words": words})
-            repeated.append(InitErrorDetails(type=error, loc=(index, "name"), input=name))
-        if repeated:
-            raise ValidationError.from_exception_data("labels", repeated)
+            repeated.append(((index, "name"), words, name))
+        _raise_at(repeated, "labels")
         return labels
+
+
+def _raise_at(found: Sequence[tuple[tuple[int | str, ...], str, Any]], title: str) -> None:
+    """Raise what was found wrong inside a value: where, the words, and the input; nothing found raises nothing."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("in_our_words", "{words}", {"words": words}), loc=loc, input=given)
+        for loc, words, given in found
+    ]
+    if details:
+        raise ValidationError.from_exception_data(title, details)
 
 
 def load_spec(folder: Path) -> Spec:
@@ -534,7 +589,7 @@ def parse_spec(source: Source) -> tuple[Spec | None, list[Problem]]:
     """Validate what a file says: return the spec, or None and every problem of its structure."""
     try:
         # Strict, so that `seed: true` is not 1; through JSON, where strict still takes lists for tuples.
-        return Spec.model_validate_json(json.dumps(source.data), strict=True), []
+        return Spec.model_validate_json(json.dumps(with_table_defaults(source.data)), strict=True), []
     except ValidationError as error:
         return None, problems_of(error, Spec, source)
 

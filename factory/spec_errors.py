@@ -80,7 +80,9 @@ def problems_of(error: ValidationError, model: type, source: Source, at: KeyPath
         if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             message = f"unknown key, {not_among(str(path[-1]), _keys_at(model, detail['loc'][:-1]))}"
         elif detail["type"].startswith("missing"):
-            message = "is missing"
+            message = (
+                "must not be empty" if path in source.lines else "is missing"
+            )  # a kind may need what others do not
         else:
             path = source.existing(path)  # a bare name stands for {name: ...}; a union adds keys of its own
             message = _WORDS.get(detail["type"], _other)(detail)

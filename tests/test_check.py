@@ -218,7 +218,7 @@ def test_a_holdout_that_says_little_is_a_warning(folder: Path) -> None:
     assert task.warnings == (
         "holdout.jsonl: 3 rows; with fewer than 100 the intervals are wide",
         "holdout.jsonl: no row has the label hours: nothing can be said about it",
-        "holdout.jsonl: 2 rows repeat the text of an earlier row",
+        "holdout.jsonl: 2 rows repeat what an earlier row holds",
     )
 
 

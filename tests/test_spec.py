@@ -77,14 +77,15 @@ seed: true
     assert problems(folder, content) == [
         f"1: name: {name_rule}",
         "1: description: is missing",
-        "2: kind: 'text-clasification' is not one of text-classification; nearest: 'text-classification'",
+        "2: kind: 'text-clasification' is not one of text-classification, tabular-classification, "
+        "tabular-regression; nearest: 'text-classification'",
         "5: labels[1].descripton: unknown key, not one of name, description; nearest: 'description'",
         "6: labels[2]: must not be empty",
         "8: teacher.name: 'openia' is not one of embedded, openai, scripted; nearest: 'openai'",
         "9: teacher.budget.tokens: expected a whole number, got 'many'",
         "9: teacher.budget.call: unknown key, not one of calls, tokens, usd; nearest: 'calls'",
-        "10: studnets: unknown key, not one of name, kind, description, labels, data, teacher, augmentation, "
-        "synthesis, labelling, curation, students, encoder and 3 more; nearest: 'students'",
+        "10: studnets: unknown key, not one of name, kind, description, labels, columns, target, leave_out, rules, "
+        "data, teacher, augmentation, synthesis and 7 more; nearest: 'students'",
         "12: students[0].params: expected a mapping (`key: value` lines), got 3",
         "13: students[1].name: is missing",
         "14: labelling.verify: expected true or false, got 'yes'",
@@ -187,7 +188,7 @@ def test_label_names_that_are_numbers_or_truth_values_ask_for_quotes(folder: Pat
     ("labels", "expected"),
     [
         ("[a]", ["4: labels: expected at least 2 entries, got 1"]),
-        ("[]", ["4: labels: expected at least 2 entries, got 0"]),
+        ("[]", ["4: labels: must not be empty"]),
         ("a", ["4: labels: expected a list (`- ...` lines or [a, b]), got 'a'"]),
         ("[a, b, a, A]", ["4: labels[2]: 'a' is given twice", "4: labels[3]: 'A' and 'a' differ in case only"]),
         ("[a, b, {name: ' b '}]", ["4: labels[2].name: 'b' is given twice"]),
@@ -379,3 +380,51 @@ def test_prices_are_those_of_whoever_is_asked_in_fact(folder: Path, monkeypatch:
 def test_the_embedded_teacher_is_not_asked_a_second_time(folder: Path) -> None:
     (problem,) = problems(folder, FOUR_KEYS + "teacher: {name: embedded, hedge_after_s: 5}\n")
     assert "hedge_after_s" in problem
+
+
+TABLE = """name: loans
+kind: tabular-classification
+description: Loans.
+labels: [good, bad]
+columns:
+  - {name: age, kind: integer, range: [18, null], unit: years}
+  - {name: job, kind: category}
+target: paid
+"""
+
+
+def test_the_spec_of_a_table_asks_no_teacher_unless_it_says_so(folder: Path) -> None:
+    spec = load_spec(write(folder, TABLE + "leave_out: [job]\nlabelling: {soft_labels: true}\n"))
+    assert spec.table is not None and [column.name for column in spec.table.columns] == ["age"]
+    assert (spec.labelling.ask_directly, spec.labelling.voters, spec.synthesis.strategies) == (0, (), ())
+    assert spec.labelling.soft_labels
+    assert [plugin.name for plugin in spec.students] == ["linear", "hist-gradient-boosting", "lightgbm", "ebm"]
+    assert load_spec(write(folder, FOUR_KEYS)).table is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (TABLE.replace("target: paid\n", ""), ["target: is missing"]),
+        (TABLE.replace("labels: [good, bad]\n", ""), ["labels: is missing"]),
+        (TABLE.replace("classification", "regression"), ["4: labels: a regression answers with a number"]),
+        (TABLE.replace("tabular", "text"), ["5: columns: only a table has them", "8: target: only a table has them"]),
+        (FOUR_KEYS + "leave_out: [a]\n", ["5: leave_out: only a table has them"]),
+        (TABLE.replace("job", "age"), ["7: columns[1].name: 'age' is given twice"]),
+        (TABLE.replace("paid", "job"), ["8: target: 'job' is described under `columns` too"]),
+        (TABLE.replace("paid", "{column: paid, unit: EUR}"), ["8: target: only a number has a unit"]),
+        (TABLE + "leave_out: [paid]\n", ["9: leave_out: 'paid' is the target"]),
+        (TABLE + "leave_out: [job, age]\n", ["9: leave_out: nothing is left"]),
+        (TABLE.replace("[18, null]", "[18, 18]"), ["6: columns[0]: range: expected the least number first"]),
+        (TABLE.replace("kind: category", "kind: ordinal"), ["7: columns[1]: values: an ordinal column lists at least"]),
+        (TABLE.replace("kind: category", "kind: catgory"), ["7: columns[1].kind: 'catgory' is not one of numeric"]),
+        (TABLE.replace("category", "category, unit: m"), ["7: columns[1]: unit: only a numeric or integer column"]),
+        (TABLE.replace("category", "category, monotone: increasing"), ["7: columns[1]: monotone: 'job' is category"]),
+        (TABLE.replace("category", "category, values: [a, a]"), ["7: columns[1]: values: 'a' is given twice"]),
+        (TABLE.replace("category", "category, values: [a, 1]"), ["7: columns[1].values[1]: expected text, got 1"]),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_where_it_is(folder: Path, content: str, expected: list[str]) -> None:
+    found = problems(folder, content)
+    assert len(found) == len(expected), found
+    assert all(start in message for message, start in zip(found, expected, strict=True)), found

@@ -77,6 +77,8 @@ STUDENTS: dict[str, type[Student]] = {
     "setfit": SetFitStudent,
 }
 
+TABLE_STUDENTS: dict[str, type[Student]] = {}
+
 
 def make_student(name: str, params: Mapping[str, Any]) -> Student:
     """Make an unfitted student.

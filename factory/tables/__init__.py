@@ -1,0 +1,1 @@
+"""Tables: rules between columns, cells of every kind, and files of rows."""
