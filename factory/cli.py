@@ -16,6 +16,7 @@ from factory.commands.cache import cache_app
 from factory.commands.model import models, predict
 from factory.commands.registry import promote, rollback
 from factory.commands.rows import review, why
+from factory.commands.serve import serve
 from factory.commands.task import build, check, plan, schema
 from factory.errors import FactoryError
 
@@ -78,7 +79,7 @@ def _options(
         raise typer.Exit
 
 
-for command in (check, schema, plan, build, predict, models, promote, rollback, why, review):
+for command in (check, schema, plan, build, predict, serve, models, promote, rollback, why, review):
     app.command()(command)
 app.add_typer(cache_app)
 

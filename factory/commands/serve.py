@@ -1,0 +1,57 @@
+"""`factory serve`: answer over HTTP."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from factory.commands.options import DEFAULT_OUTPUTS, Name, Outputs
+
+if TYPE_CHECKING:
+    from factory.serving.http.live import Opened
+
+
+def serve(
+    name: Name,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one, printed at the start.")] = 8000,
+    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    key_env: Annotated[
+        str | None,
+        typer.Option("--key-env", metavar="VARIABLE", help="Environment variable with the API key [FACTORY_API_KEY]."),
+    ] = None,
+    allow_no_key: Annotated[bool, typer.Option("--allow-no-key", help="Let anybody ask who reaches --host.")] = False,
+    log_texts: Annotated[
+        Path | None, typer.Option("--log-texts", metavar="FILE", help="Append every text and its answer, as JSONL.")
+    ] = None,
+    out: Outputs = DEFAULT_OUTPUTS,
+) -> None:
+    """Answer over HTTP with the champion, and switch when another version becomes it.
+
+    Examples:
+        factory serve snips_intent
+
+        curl -s localhost:8000/v1/predict -H 'content-type: application/json' -d '{"texts": ["play some jazz"]}'
+
+        FACTORY_API_KEY=$(cat key) factory serve snips_intent --host 0.0.0.0
+
+    A program that asks an LLM to classify needs only another base_url: http://127.0.0.1:8000/v1
+    """
+    from factory.serving.http.run import serve as run
+    from factory.serving.http.settings import Settings, read_key
+
+    def started(opened: "Opened", port: int) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        typer.echo(f"{opened.name} version {opened.version} answers at http://{shown}:{port}; Ctrl-C stops it")
+
+    settings = Settings(
+        name=name,
+        outputs=out,
+        wanted=version,
+        host=host,
+        port=port,
+        key=read_key(key_env),
+        allow_no_key=allow_no_key,
+        log_texts=log_texts,
+    )
+    run(settings, started=started)

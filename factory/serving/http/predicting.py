@@ -1,0 +1,113 @@
+"""/v1/predict and /v1/explain."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import to_json
+
+from factory.serving.explain import MAX_PIECES, cut, weigh, without_each
+from factory.serving.http.guard import TRACE, Trace
+from factory.serving.http.problems import documented
+from factory.serving.http.service import MAX_CHARACTERS, MAX_TEXTS, Service
+
+Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
+
+
+class Body(BaseModel):
+    """Base of what clients send: unknown keys are refused, and nothing is taken for another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PredictBody(Body):
+    """Texts to label."""
+
+    texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    probabilities: bool = False
+    """Also those of all other labels."""
+
+
+class Labelled(BaseModel):
+    """The answer to one text."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float] | None = None
+    tier: str | None = None
+    """Of a cascade: who answered."""
+
+
+class Predicted(BaseModel):
+    """Answers in the order of the texts, all of one version."""
+
+    name: str
+    version: int
+    answers: list[Labelled]
+
+
+class ExplainBody(Body):
+    """The text whose label is explained."""
+
+    text: Text
+
+
+class Weighed(BaseModel):
+    """A word, or neighbouring words of a long text."""
+
+    text: str
+    start: int
+    end: int
+    weight: float
+    """The probability of the label falls by this much without it; below 0: it spoke for another label."""
+
+
+class Explained(BaseModel):
+    """The label and what each word added to its probability."""
+
+    name: str
+    version: int
+    label: str
+    probability: float
+    method: str
+    words: list[Weighed]
+
+
+def predicting(service: Service) -> APIRouter:
+    """Make the routes."""
+    router = APIRouter(prefix="/v1", responses=documented())
+
+    @router.post("/predict", response_model=Predicted, response_model_exclude_none=True)
+    async def predict(request: Request, body: PredictBody) -> Response:
+        """Label texts with the champion."""
+        opened, answers = await service.answer(body.texts, request.scope[TRACE])
+        left_out = set() if body.probabilities else {"probabilities"}
+        shown = [{key: value for key, value in answer.items() if key not in left_out} for answer in answers]
+        return _json({"name": opened.name, "version": opened.version, "answers": shown})
+
+    @router.post("/explain", response_model=Explained)
+    async def explain(request: Request, body: ExplainBody) -> Response:
+        """Weigh the words of a text by leaving each out in turn (at most 64 runs: long texts in groups of words)."""
+        opened = service.live.current
+        trace: Trace = request.scope[TRACE]
+        trace.n_texts, trace.version = 1, opened.version
+        pieces = cut(body.text)
+        # Of a cascade the student alone: an LLM would be asked up to 65 times.
+        answer, *left = await service.ask(opened.student, [body.text, *without_each(body.text, pieces)])
+        label = answer["label"]
+        weights = weigh(answer["probability"], [one["probabilities"][label] for one in left])
+        words = [
+            {"text": body.text[p.start : p.end], "start": p.start, "end": p.end, "weight": weight}
+            for p, weight in zip(pieces, weights, strict=True)
+        ]
+        said = {"name": opened.name, "version": opened.version, "label": label}
+        return _json({**said, "probability": answer["probability"], "method": METHOD, "words": words})
+
+    return router
+
+
+METHOD = f"leave-one-out, at most {MAX_PIECES} pieces"
+
+
+def _json(value: object) -> Response:
+    return Response(to_json(value), media_type="application/json")

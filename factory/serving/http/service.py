@@ -1,0 +1,65 @@
+"""What all routes share: the version that answers, the batches, and what is written down."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from factory.release.predict import Answer
+from factory.serving.http.batching import Batcher, Overloaded
+from factory.serving.http.guard import Trace
+from factory.serving.http.journal import TextLog
+from factory.serving.http.live import Answerer, Live, Opened
+from factory.serving.http.metrics import Metrics
+from factory.serving.http.problems import Problem
+
+MAX_TEXTS = 1000
+MAX_CHARACTERS = 100_000
+"""Of one text; an encoder reads the first hundred words or so, and n-grams all of it."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One running server."""
+
+    live: Live
+    batcher: Batcher
+    metrics: Metrics
+    text_log: TextLog | None
+
+    async def answer(self, texts: Sequence[str], trace: Trace) -> tuple[Opened, list[Answer]]:
+        """Answer what a client asked, and count it.
+
+        Args:
+            texts: At least one.
+            trace: Of the request.
+
+        Returns:
+            The version that answered, and its answers in order.
+
+        Raises:
+            Problem: Too many texts wait already (503).
+        """
+        opened = self.live.current
+        trace.n_texts, trace.version = len(texts), opened.version
+        answers = await self.ask(opened.answerer, texts)
+        self.metrics.answers(opened.version, answers)
+        if self.text_log is not None and not self.text_log.write(trace.request_id, texts, answers, opened.version):
+            self.metrics.unlogged(len(texts))
+        return opened, answers
+
+    async def ask(self, answerer: Answerer, texts: Sequence[str]) -> list[Answer]:
+        """Ask a model without counting, for texts that no client sent.
+
+        Args:
+            answerer: Whom to ask.
+            texts: At least one.
+
+        Returns:
+            Answers in order.
+
+        Raises:
+            Problem: Too many texts wait already (503).
+        """
+        try:
+            return await self.batcher.ask(answerer, texts)
+        except Overloaded:
+            raise Problem(503, "overloaded", "too many texts wait already; try again in a moment") from None
