@@ -25,10 +25,13 @@ from factory.evaluation.verdict import in_percent, in_points
 from factory.records import Predictions, Rows
 from factory.spec import DEFAULT_ENCODER, Budget, Plugin, Spec
 from factory.store import Artifact
+from factory.synthesis import STRATEGIES
+from factory.synthesis.labels import LABELS
 from flows.augmentation import gather_real
 from flows.recipe import filter_noise, pick, read_file, train, write_rows
 from flows.steps import predict
 
+PLAIN_OPTIONS = frozenset(LABELS.options.model_fields)
 WHOLE = "the whole recipe"
 SUFFIX = "-ablation"
 """Of recordings: they hold what all arms asked."""
@@ -98,6 +101,34 @@ def _strategies(spec: Spec, strategies: tuple[Plugin, ...]) -> Spec | None:
     return _part(spec, "synthesis", strategies=strategies) if changed else None
 
 
+def _plain_prompts(spec: Spec) -> Spec | None:
+    """Describe a label and ask for texts, in the genre and as long as before."""
+    if not spec.synthesis.strategies:
+        return None
+    kept = {key: value for key, value in spec.synthesis.strategies[0].params.items() if key in PLAIN_OPTIONS}
+    return _strategies(spec, (Plugin(name="labels", params=kept),))
+
+
+def _without_strategy(name: str) -> Callable[[Spec], Spec | None]:
+    def change(spec: Spec) -> Spec | None:
+        left = tuple(plugin for plugin in spec.synthesis.strategies if plugin.name != name)
+        return _strategies(spec, left) if left else None
+
+    return change
+
+
+def _no_demonstrations(spec: Spec) -> Spec | None:
+    strategies = tuple(
+        Plugin(name=one.name, params={**one.params, "demonstrations": 0}) if STRATEGIES[one.name].takes_real else one
+        for one in spec.synthesis.strategies
+    )
+    return _strategies(spec, strategies) if _has_real_texts(spec) else None
+
+
+def _has_real_texts(spec: Spec) -> bool:
+    return any(key is not None for key in (spec.data.pool, spec.data.seeds, spec.data.train))
+
+
 def _without_filter(name: str) -> Callable[[Spec], Spec | None]:
     def change(spec: Spec) -> Spec | None:
         left = tuple(plugin for plugin in spec.curation if plugin.name != name)
@@ -129,13 +160,14 @@ def _majority(spec: Spec) -> Spec | None:
 
 
 def _written(spec: Spec) -> Spec | None:
-    has_others = spec.data.pool is not None or spec.data.seeds is not None or spec.data.train is not None
-    return _strategies(spec, ()) if has_others else None
+    return _strategies(spec, ()) if _has_real_texts(spec) else None
 
 
 ARMS: Mapping[str, Arm] = {
     "written texts": Arm("real texts alone", _written),
-    "attributes": Arm("plain prompts: the strategy `labels`", lambda spec: _strategies(spec, (Plugin(name="labels"),))),
+    "attributes": Arm("plain prompts: the strategy `labels`", _plain_prompts),
+    "contrastive": Arm("the other strategies write its share", _without_strategy("contrastive")),
+    "demonstrations": Arm("written texts follow no real ones", _no_demonstrations),
     "verify": Arm(
         "written texts keep the label they were written for",
         lambda spec: _part(spec, "labelling", verify=False) if spec.labelling.verify else None,

@@ -24,6 +24,7 @@ from factory.errors import ArtifactCorrupt, ArtifactMissing, FactoryError
 from factory.records import Origin, Rows, TextRow, all_kept, text_dataset
 from factory.spec import Spec
 from factory.store import Artifact
+from factory.synthesis import STRATEGIES
 from factory.teacher import open_teacher
 from flows.recipe import read_file, recipe
 from flows.steps import named
@@ -216,6 +217,12 @@ BASE: dict[str, Any] = {
     "description": "Texts.",
     "labels": ["a", "b"],
     "data": {"pool": "pool.jsonl", "holdout": "holdout.jsonl"},
+    "synthesis": {
+        "strategies": [
+            {"name": "attributes", "params": {"genre": "article", "personas": ["a cook"]}},
+            {"name": "contrastive", "params": {"genre": "article"}},
+        ]
+    },
     "encoder": "all-mpnet-base-v2",
     "students": [{"name": "blend", "params": {"encoder": "all-mpnet-base-v2"}}, "sentence-linear"],
 }
@@ -233,14 +240,18 @@ def test_an_arm_is_a_valid_spec_that_differs(name: str) -> None:
     assert changed is not None
     assert changed != spec
     assert Spec.model_validate_json(changed.model_dump_json()) == changed
+    for plugin in changed.synthesis.strategies:
+        assert STRATEGIES[plugin.name].options(**plugin.params).genre == "article"
 
 
 def test_arms_of_steps_that_a_build_does_not_have_are_left_out() -> None:
-    spec = spec_of(data={"holdout": "holdout.jsonl"}, encoder=None, students=["tfidf-linear"], curation=[])
+    changes = {"synthesis": None, "encoder": None, "students": ["tfidf-linear"], "curation": []}
+    spec = spec_of(data={"holdout": "holdout.jsonl"}, **changes)
     left = [name for name, arm in ARMS.items() if arm.change(spec) is not None]
     assert left == ["attributes", "verify", "hard labels"]
 
 
+@pytest.mark.slow
 def test_an_ablation_shares_what_its_arms_have_in_common(tmp_path: Path) -> None:
     task = check_task(make_task(tmp_path / "task", **QUICK | {"labelling": {"ask_directly": 0}}))
     lines, artifacts = ablate(Setup(task, tmp_path / "outputs"), ["verify", "attributes", "encoder"])
@@ -256,3 +267,9 @@ def test_an_ablation_shares_what_its_arms_have_in_common(tmp_path: Path) -> None
     restore(task, recording, tmp_path / "replayed")
     again, _ = ablate(Setup(task, tmp_path / "replayed", recording), ["verify", "attributes"])
     assert again == lines
+
+
+def test_the_recordings_beside_the_code_are_whole_and_small() -> None:
+    paths = [*recorded.FOLDER.glob("*")]
+    assert all(Recording.load(path).replies for path in paths)
+    assert sum(path.stat().st_size for path in paths) <= recorded.MOST_BYTES
