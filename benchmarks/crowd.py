@@ -1,7 +1,7 @@
 """Many weak labellers, one answer: how often each aggregator is right, beside the majority vote.
 
-python -m benchmarks.crowd --data FOLDER > docs/benchmarks-labelling.md     writes the page
-python -m benchmarks.crowd --data FOLDER --json                             the figures for programs
+python -m benchmarks.crowd --data FOLDER            the first sections of docs/benchmarks-labelling.md
+python -m benchmarks.crowd --data FOLDER --json     the figures for programs
 
 Aggregators run with their defaults, and gold labels are read to score alone. Of the weak-supervision sets only training
 rows are read. A tie counts in part: half a point for one of two equal labels.
@@ -185,9 +185,10 @@ def main() -> None:
 
 PAGE = """# Many weak labellers, one answer
 
-Regenerate with `python -m benchmarks.crowd --data FOLDER > docs/benchmarks-labelling.md`, where FOLDER holds the public
-sets; it takes a minute and no teacher. Defaults everywhere; nothing was chosen on the crowds. How silence is treated
-was chosen on the validation rows of the two sets of functions, after a first version had failed on the rows below
+The first three sections are what `python -m benchmarks.crowd --data FOLDER` prints, where FOLDER holds the public
+sets; it takes a minute and no teacher. The others name their command. Defaults everywhere; nothing was chosen on the
+crowds. How silence is treated was chosen on the validation rows of the two sets of functions, after a first version had
+failed on the rows below
 ([log](log.md)). Intervals are 95% bootstrap intervals over items; the last column compares with the majority vote on
 the same resampled items. Ties count in part. What each aggregator assumes is in
 [label a pool](how-to/label-a-pool.md).

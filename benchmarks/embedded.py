@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from factory.labelling.annotate import AnnotateParams, label_requests, telling_tokens
+from factory.labelling.asking import LABEL, requests_of
 from factory.spec import Spec, TeacherSpec, load_spec
 from factory.synthesis.attributes import AttributesOptions, attribute_prompts
 from factory.synthesis.strategy import WriteParams
@@ -70,9 +70,8 @@ def writing(spec: Spec) -> list[Request]:
 
 def labelling(spec: Spec) -> list[Request]:
     """Return prompts that ask for the label of a text."""
-    params = AnnotateParams(description=spec.description, labels=spec.labels)
     rows = (TASK / "holdout.jsonl").read_text(encoding="utf-8").splitlines()[:N_LABELLING]
-    return label_requests(params, [json.loads(row)["text"] for row in rows], n_tokens=telling_tokens(params.names))
+    return requests_of(LABEL, spec.description, spec.labels, [json.loads(row)["text"] for row in rows])
 
 
 def measure(settings: Settings, spec: Spec) -> Speed:

@@ -62,6 +62,7 @@ def check_task(folder: Path) -> Task:
     labels = _read_section(source, ("labels",), tuple[Label, ...])
     names = None if labels is None else tuple(label.name for label in labels)
     problems += _rule_problems(source, names)
+    problems += _voter_problems(source)
     encoder = _read_section(source, ("encoder",), str)
     if encoder and (wrong := encoder_problem(encoder)):
         problems.append(source.problem(("encoder",), wrong))
@@ -69,8 +70,10 @@ def check_task(folder: Path) -> Task:
     broken_rules = _column_rule_problems(source)
     problems += broken_rules
     problems.sort(key=lambda problem: problem.line or 0)
-    problems += check_teacher(source)
-    if spec is not None and spec.teacher.name == "embedded":
+    declared = _value_at(source, ("teachers",))
+    for section in (("teacher",), *((("teachers", name)) for name in (declared if isinstance(declared, dict) else ()))):
+        problems += check_teacher(source, section)
+    if spec is not None and "embedded" in {one.name for one in (spec.teacher, *spec.teachers.values())}:
         problems += _context_problems(spec, source)
     files, misplaced = _data_files(source)
     problems += misplaced
@@ -105,19 +108,19 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
         A problem for each unknown name and each wrong parameter.
     """
     problems = []
-    names: set[str] = set()
+    titles: set[str] = set()
     for path, plugin in plugins:
         where = source.existing((*path, "name"))
-        if plugin.name in names:
-            problems.append(source.problem(where, f"{plugin.name!r} is named twice: results are stored by name"))
-        names.add(plugin.name)
+        title = _title(plugin, table)
+        if title in titles:
+            problems.append(source.problem(where, f"{title!r} is named twice: results are stored by name"))
+        titles.add(title or "")
         if plugin.name not in table:
             known = not_among(plugin.name, list(table)) if table else "not for tables: leave it out"
             message = f"{plugin.name!r} is {known}"
             problems.append(source.problem(where, message))
             continue
-        entry = table[plugin.name]
-        params = entry if isinstance(entry, type) else getattr(entry, "options", None) or entry.params
+        params = _params_of(table[plugin.name])
         try:
             TypeAdapter(params).validate_json(json.dumps(plugin.params), strict=True)
         except ValidationError as error:
@@ -127,6 +130,21 @@ def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str,
         if wrong:
             problems.append(source.problem((*path, "params", "encoder"), wrong))
     return problems
+
+
+def _params_of(entry: Any) -> Any:
+    return entry if isinstance(entry, type) else getattr(entry, "options", None) or entry.params
+
+
+def _title(plugin: Plugin, table: Mapping[str, Any]) -> str | None:
+    """Return what results are stored by: the name or, of what may be named with several params, a title of both."""
+    params = _params_of(table[plugin.name]) if plugin.name in table else None
+    if not hasattr(params, "title"):
+        return plugin.name
+    try:
+        return str(TypeAdapter(params).validate_python(plugin.params).title)
+    except ValidationError:
+        return None  # which is complained about
 
 
 def _order_problems(source: Source) -> list[Problem]:
@@ -139,11 +157,12 @@ def _order_problems(source: Source) -> list[Problem]:
     ]
 
 
-def check_teacher(source: Source) -> list[Problem]:
-    """Look at the file that the teacher's model is, where it is one; what a server has is for the server to say.
+def check_teacher(source: Source, section: KeyPath = ("teacher",)) -> list[Problem]:
+    """Look at the file that a teacher's model is, where it is one; what a server has is for the server to say.
 
     Args:
         source: The spec.
+        section: Where it describes the teacher.
 
     Returns:
         What is wrong with the name, the file, or the lines of a script.
@@ -151,8 +170,8 @@ def check_teacher(source: Source) -> list[Problem]:
     from factory.teacher.scripted import read_script
     from factory.teacher.weights import gguf_problem
 
-    where = ("teacher", "model")
-    teacher = _read_section(source, ("teacher",), TeacherSpec)
+    where = source.existing((*section, "model"))
+    teacher = _read_section(source, section, TeacherSpec)
     folder = source.file.parent
     if teacher is not None and teacher.name == "embedded" and teacher.model is not None:
         wrong = gguf_problem(folder / teacher.model)
@@ -232,6 +251,10 @@ def _rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem
     if voters == {"rules"} and learned & {"dawid-skene", "discounted"}:
         message = f"{min(learned)} learns nothing from rules alone: add a voter, or take mace or majority"
         problems.append(source.problem(("labelling", "aggregation"), message))
+    soft: KeyPath = ("labelling", "soft_labels")
+    if voters == {"rules"} and learned == {"mace"} and _value_at(source, soft) is True:
+        message = "of rules alone, mace finds the label but stays near one half: its distributions teach nothing"
+        problems.append(source.problem(soft, message))
     return problems
 
 
@@ -247,6 +270,17 @@ def _column_rule_problems(source: Source) -> list[Problem]:
         except RuleError as error:
             problems.append(source.problem(("rules", position), str(error)))
     return problems if columns else []
+
+
+def _voter_problems(source: Source) -> list[Problem]:
+    """Check that voters ask teachers who are there, and that somebody asks each of those."""
+    from factory.labelling.voters import wrong_teachers
+
+    declared = _value_at(source, ("teachers",))
+    voters = _plugins_in(source, ("labelling", "voters"))
+    has_pool = _value_at(source, ("data", "pool")) is not None
+    found = wrong_teachers(voters, declared if isinstance(declared, dict) else (), has_pool=has_pool)
+    return [source.problem(source.existing(path), message) for path, message in found]
 
 
 def _plugins_in(source: Source, section: KeyPath) -> list[tuple[KeyPath, Plugin]]:

@@ -17,6 +17,7 @@ from factory.events import (
     Warned,
     as_json,
     listening,
+    used_together,
 )
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class State:
     """What a view has heard so far."""
 
     stages: dict[str, StageState] = field(default_factory=dict)
-    teacher: TeacherUsed | None = None
+    teachers: dict[str, TeacherUsed] = field(default_factory=dict)
     warnings: list[Warned] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, TeacherUsed):
-            self.teacher = event
+            self.teachers[event.teacher] = event
             return
         if isinstance(event, Warned):
             self.warnings.append(event)
@@ -124,7 +125,7 @@ class State:
 
     def teacher_note(self) -> str:
         """Describe what the teacher was asked; empty when it was not."""
-        used = self.teacher
+        used = used_together(self.teachers.values())
         if used is None:
             return ""
         money = f", ${used.usd:.2f}" if used.usd else ""

@@ -5,7 +5,7 @@ a global. `factory.cli` and the flows install handlers; without one, events cost
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -57,6 +57,8 @@ class TeacherUsed(Event):
     completion_tokens: int
     usd: float
     tokens_per_s: float
+    teacher: str = ""
+    """Its identity: a build may ask several."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,22 @@ class Warned(Event):
     """Something is not as it should be, and the build goes on."""
 
     message: str
+
+
+def used_together(used: Collection[TeacherUsed]) -> TeacherUsed | None:
+    """Add up what several teachers have been asked; None if none was."""
+    if not used:
+        return None
+    return TeacherUsed(
+        stage="teacher",
+        calls=sum(one.calls for one in used),
+        cached_calls=sum(one.cached_calls for one in used),
+        prompt_tokens=sum(one.prompt_tokens for one in used),
+        completion_tokens=sum(one.completion_tokens for one in used),
+        usd=sum(one.usd for one in used),
+        tokens_per_s=max(one.tokens_per_s for one in used),
+        teacher=", ".join(one.teacher for one in used),
+    )
 
 
 def emit(event: Event) -> None:

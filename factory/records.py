@@ -277,6 +277,12 @@ class Predictions:
         """The most probable label of each row."""
         return tuple(self.labels[column] for column in self.probs.argmax(axis=1))
 
+    def of(self, ids: Sequence[str], labels: Sequence[str]) -> NDArray[np.float64]:
+        """Return the probabilities of some rows, columns in another order; shape (len(ids), len(labels))."""
+        at = {row_id: position for position, row_id in enumerate(self.ids)}
+        columns = [self.labels.index(label) for label in labels]
+        return self.probs[[at[row_id] for row_id in ids]].reshape(-1, len(self.labels))[:, columns]
+
     @property
     def summary(self) -> str:
         """One line for a person."""

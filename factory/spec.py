@@ -38,6 +38,8 @@ MOST_LABELS = 300
 """Nearly every prompt lists them all, so calls and their length grow together: 300 cost 115 million tokens."""
 RESERVED_NAMES = {"mlruns"}
 """What else lies in the outputs beside the folders of the tasks."""
+RESERVED_TEACHERS = {"encoder", "nearest-description", "params", "reviewed", "rows", "rules", "student", "teacher"}
+"""What else a stage that counts votes is given."""
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Task names become folder names, registry names and URLs."""
@@ -262,6 +264,19 @@ class AugmentationSpec(Model):
         return self
 
 
+class SelfTrainingSpec(Model):
+    """How a student labels rows of the pool that no teacher was asked about; `{}` takes the defaults."""
+
+    per_label: Annotated[int, Field(ge=1, le=100_000)] = 300
+    """Rows of each label at most."""
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of the rows that get a label from both opinions: the share, surest first, to take from."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Of such a row in training, where one that a teacher labelled has 1."""
+    agree_with: Literal["nearest-description", "tfidf-linear"] = "nearest-description"
+    """Who must give the same label as the student: the nearest description, or a student that sees words alone."""
+
+
 class LabellingSpec(Model):
     """What the teacher does after writing."""
 
@@ -277,14 +292,17 @@ class LabellingSpec(Model):
     """Rows of the pool that the teacher labels for training; 0 for none."""
     voters: tuple[Plugin, ...] = (Plugin(name="teacher"), Plugin(name="nearest-description"))
     """Who has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`, `student`;
-    none: its answers stand, without calibration."""
+    none: its answers stand, without calibration. `teacher` may come several times, with `params: {ask, teacher}`; the
+    first of them labels the rows."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
     """What the voter `rules` goes by; each rule votes for itself."""
     aggregation: Plugin = Plugin(name="pooled")
-    """How votes become one answer: `pooled` multiplies distributions; `majority`, `dawid-skene`, `mace`, and
-    `discounted`, for voters who repeat each other, count labels."""
+    """How votes become one answer: `pooled` multiplies distributions, those of one teacher averaged first; `majority`,
+    `dawid-skene`, `mace`, and `discounted`, for voters who repeat each other, count labels."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that the winning label must exceed; other rows are left to people (`factory review`)."""
+    self_training: SelfTrainingSpec | None = None
+    """Let a student label more of the pool when the teacher's rows are settled; null: no."""
     ask_directly: Annotated[int, Field(ge=0)] = 200
     """Holdout rows on which the teacher itself is measured (a stratified sample); 0 for none."""
 
@@ -386,6 +404,9 @@ class Spec(Model):
     A row for which a rule is surely false is an error."""
     data: Data = Data()
     teacher: TeacherSpec = TeacherSpec()
+    teachers: dict[str, TeacherSpec] = Field(default_factory=dict)
+    """Other LLMs by a name of your choice, each with a budget of its own; they vote on pool rows where
+    `labelling.voters` asks them: `{name: teacher, params: {teacher: NAME}}`."""
     augmentation: AugmentationSpec = AugmentationSpec()
     synthesis: SynthesisSpec = SynthesisSpec()
     labelling: LabellingSpec = LabellingSpec()
@@ -444,6 +465,12 @@ class Spec(Model):
             raise ValueError("augmentation varies real labelled rows: name them under data.train or data.seeds")
         return self
 
+    @model_validator(mode="after")
+    def _check_self_training(self) -> "Spec":
+        if self.labelling.self_training is not None and self.data.pool is None:
+            raise ValueError("labelling.self_training labels rows of a pool: name a file under data.pool")
+        return self
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
@@ -452,6 +479,17 @@ class Spec(Model):
         if name in RESERVED_NAMES:
             raise ValueError(f"{name!r} is the name of a folder that the outputs have already: choose another")
         return name
+
+    @field_validator("teachers")
+    @classmethod
+    def _check_teachers(cls, teachers: dict[str, TeacherSpec]) -> dict[str, TeacherSpec]:
+        for name in teachers:
+            if not SAFE_NAME.fullmatch(name):
+                rule = "1 to 64 lower-case letters, digits, `-` and `_`, starting with a letter or digit"
+                raise ValueError(f"{name!r}: a teacher's name has {rule}")
+            if name in RESERVED_TEACHERS:
+                raise ValueError(f"{name!r} is the name of something else where votes are counted: choose another")
+        return teachers
 
     @field_validator("description")
     @classmethod

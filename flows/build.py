@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +15,16 @@ from pydantic import BaseModel
 from factory.check import check_task
 from factory.encoders import load_encoder
 from factory.errors import FactoryError
-from factory.events import TeacherUsed, Warned, emit, listening
+from factory.events import TeacherUsed, Warned, emit, listening, used_together
+from factory.labelling.voters import TEACHER
 from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
 from factory.students.training import resources_for
-from factory.teacher import Teacher, open_teacher
+from factory.teacher import Teacher
 from flows.builds import BuildNote
 from flows.outcome import Outcome, release
 from flows.recipe import recipe
 from flows.spent import Spent
+from flows.teachers import opened
 
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
@@ -76,7 +77,8 @@ class Steps:
         resources: Mapping[str, Resource] | None = None,
     ) -> Artifact[R]:
         """Run a stage, or return what it gave before."""
-        spent = Spent(self.teacher.spending)
+        asked: Teacher = (resources or {}).get("teacher", self.teacher)  # type: ignore[assignment]  # by its name
+        spent = Spent(asked.spending)
         work = partial(
             run_stage, self.root, stage, params, inputs=inputs, resources=resources, measured=spent.as_manifest
         )
@@ -114,13 +116,15 @@ def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
     load_encoder(checked.spec.encoder)
     for plugin in checked.spec.students:
         resources_for(plugin.name, plugin.params)
-    usage: list[TeacherUsed] = []
+    usage: dict[str, TeacherUsed] = {}
     with (
-        closing(open_teacher(checked.spec.teacher, folder=folder, outputs=outputs)) as teacher,
-        listening(lambda event: usage.append(event) if isinstance(event, TeacherUsed) else None),
+        opened(checked.spec, folder, outputs) as teachers,
+        listening(lambda event: usage.update({event.teacher: event}) if isinstance(event, TeacherUsed) else None),
     ):
-        run = Steps(root, teacher, BuildNote(root, prices=teacher.spending.prices))
-        products = recipe(checked, teacher, run)
+        teacher = teachers[TEACHER]
+        others = {one.identity: one.spending.prices for one in teachers.values() if one is not teacher}
+        run = Steps(root, teacher, BuildNote(root, prices=teacher.spending.prices, other_prices=others))
+        products = recipe(checked, teacher, run, teachers)
     outcome: Outcome = step("register", lambda: release(checked, products, run.artifacts, outputs, run))
     run.note.finished()
-    return replace(outcome, seconds=time.monotonic() - started, teacher=usage[-1] if usage else None)
+    return replace(outcome, seconds=time.monotonic() - started, teacher=used_together(usage.values()))

@@ -8,7 +8,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from factory.spec import Prices
 from factory.store import MANIFEST, Artifact, read_manifest
 
 BUILDS_FILE = "builds.jsonl"
+NO_PRICES: Mapping[str, Prices | None] = {}
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Build:
     """UTC, ISO 8601; empty for stored stages that no build has noted."""
     prices: Prices | None = None
     """Of the teacher, at that time."""
+    other_prices: dict[str, Prices | None] = field(default_factory=dict)
+    """Of the other teachers, by their identity."""
     is_finished: bool = False
     folders: list[Path] = field(default_factory=list)
     """Of its stages, in the order of the build; those that are gone are left out."""
@@ -42,12 +45,16 @@ class Build:
 class BuildNote:
     """Notes one build as it goes on."""
 
-    def __init__(self, root: Path, *, prices: Prices | None = None) -> None:
+    def __init__(
+        self, root: Path, *, prices: Prices | None = None, other_prices: Mapping[str, Prices | None] = NO_PRICES
+    ) -> None:
         self._path = root / BUILDS_FILE
         self._build = uuid.uuid4().hex
         root.mkdir(parents=True, exist_ok=True)
         # An empty line first, in case somebody was killed in the middle of one.
-        self._append({"started_at": _now(), "prices": prices and prices.model_dump()}, before="\n")
+        others = {name: one and one.model_dump() for name, one in other_prices.items()}
+        known = {"prices": prices and prices.model_dump(), **({"other_prices": others} if others else {})}
+        self._append({"started_at": _now(), **known}, before="\n")
 
     def used(self, artifact: Artifact[Any]) -> None:
         """Note a stage that was run or found."""
@@ -100,14 +107,18 @@ def _noted(root: Path) -> dict[str, Build]:
     for line in _lines(root / BUILDS_FILE):
         name = str(line.get("build"))
         if "started_at" in line:
-            prices = line.get("prices")
-            builds[name] = Build(str(line["started_at"]), prices and Prices.model_validate(prices))
+            others = {who: _prices(said) for who, said in line.get("other_prices", {}).items()}
+            builds[name] = Build(str(line["started_at"]), _prices(line.get("prices")), others)
         elif name in builds:
             builds[name].is_finished |= "finished_at" in line
             folder = root / str(line.get("stage")) / str(line.get("fingerprint"))
             if "stage" in line and folder not in builds[name].folders and (folder / MANIFEST).is_file():
                 builds[name].folders.append(folder)
     return builds
+
+
+def _prices(said: dict[str, float] | None) -> Prices | None:
+    return None if said is None else Prices.model_validate(said)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from factory.check import Task
 from factory.encoders import ENCODERS
+from factory.spec import TeacherSpec
 from factory.students import make_student
 from factory.teacher.weights import QWEN
 
@@ -19,13 +20,14 @@ def licences_of(task: Task, student: str, teacher: str) -> tuple[str, ...]:
     Args:
         task: What was built.
         student: The one that was released.
-        teacher: Identity of the teacher; empty when none was asked.
+        teacher: Identity of the teacher, or of all that were asked; empty when none was.
 
     Returns:
-        A line for the teacher, the encoder and the data, those there are.
+        A line for each teacher, the encoder and the data, those there are.
     """
-    lines = [_of_teacher(task, teacher), _of_encoder(task, student), _of_data(task)]
-    return ("Code in this folder: Apache-2.0", *filter(None, lines))
+    teachers = [_of_teacher(one, teacher) for one in (task.spec.teacher, *task.spec.teachers.values())]
+    lines = [*teachers, _of_encoder(task, student), _of_data(task)]
+    return ("Code in this folder: Apache-2.0", *dict.fromkeys(filter(None, lines)))
 
 
 def header_licence(task: Task, student: str, teacher: str) -> str:
@@ -44,11 +46,10 @@ def header_licence(task: Task, student: str, teacher: str) -> str:
     return APACHE if is_known else OTHER
 
 
-def _of_teacher(task: Task, teacher: str) -> str:
-    spec = task.spec.teacher
+def _of_teacher(spec: TeacherSpec, teacher: str) -> str:
     if not teacher:
         return ""
-    if teacher == EMBEDDED:
+    if spec.name == "embedded" and spec.model is None and EMBEDDED in teacher:
         return "Teacher: Qwen2.5-Coder-1.5B-Instruct, Apache-2.0"
     if spec.name == "openai":
         return f"Teacher: {spec.model}; the terms of use of its server apply to what it wrote and labelled"

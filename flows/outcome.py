@@ -13,6 +13,7 @@ from factory.evaluation.findings import worst_line
 from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
 from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, verdict_sentence, verdict_table
 from factory.events import TeacherUsed
+from factory.labelling.aggregate import AGGREGATE
 from factory.release.code import Code, this_code
 from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
@@ -88,7 +89,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         description=spec.description,
         labels=spec.labels,
         student=champion,
-        n_training_rows=len(rows.kept),
+        n_training_rows=len(products.taught.load().kept),
         gate=spec.gate,
         unfinished=(unfinished := _unfinished(artifacts)),
         lineage=Lineage(
@@ -193,10 +194,22 @@ def _build_info(task: Task, artifacts: list[Artifact[Any]], speed: str, audit: A
         audit=audit,
         seconds=sum(stage.seconds for stage in stages),
         rejected_examples=tuple(examples),
-        facts={"speed and size": speed},
+        facts={"speed and size": speed, **_voter_facts(artifacts)},
         versions={name: importlib.metadata.version(name) for name in ("onnxruntime", "scikit-learn", "torch")},
         built_at=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     )
+
+
+def _voter_facts(artifacts: list[Artifact[Any]]) -> dict[str, str]:
+    """Say how far each voter on pool rows can be relied on; nothing where nobody voted."""
+    voted = next((artifact for artifact in artifacts if artifact.folder.parent.name == AGGREGATE.name), None)
+    if voted is None:
+        return {}
+    said = []
+    for voter in voted.load().report["voters"]:
+        right = "" if voter["accuracy"] is None else f", right on {voter['accuracy']:.0%} as far as the others know"
+        said.append(f"{voter['voter']}: {voter['n_votes']:,} votes{right}, weight {voter['weight']:.2f}")
+    return {"voters on pool rows": "; ".join(said)}
 
 
 def _rejections(artifact: Artifact[Any]) -> tuple[dict[str, int], list[RejectedExample]]:
@@ -221,7 +234,7 @@ def _unfinished(artifacts: list[Artifact[Any]]) -> dict[str, str]:
 
 def _teacher_identity(artifacts: list[Artifact[Any]]) -> str:
     identities = (artifact.manifest["key"]["resources"].get("teacher") for artifact in artifacts)
-    return next((identity for identity in identities if identity), "")
+    return ", ".join(dict.fromkeys(identity for identity in identities if identity))
 
 
 def _identity(artifacts: list[Artifact[Any]]) -> str:

@@ -1,7 +1,7 @@
 """`factory plan`: what a build would do and cost, found by walking the recipe without running it."""
 
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,25 +13,27 @@ from factory.curation.gather import GatherParams
 from factory.curation.select import SelectParams
 from factory.data import DataFile
 from factory.evaluation.sample import SampleParams
-from factory.labelling.annotate import AnnotateParams, label_requests, telling_tokens
-from factory.spec import Prices
+from factory.labelling.annotate import AnnotateParams, AskParams, forecast_labels
+from factory.labelling.asking import LABEL, WAYS
+from factory.labelling.voters import TEACHER
+from factory.spec import TeacherSpec
 from factory.store import MANIFEST, Artifact, Resource, Result, Stage, explain_miss, find, key_of, read_manifest
 from factory.synthesis import STRATEGIES
 from factory.synthesis.augment import AugmentParams
 from factory.synthesis.augmenters import AUGMENTERS
 from factory.synthesis.strategy import WriteParams
-from factory.teacher import REPLIES_FILE, open_teacher
-from factory.teacher.forecast import Forecast, forecast
+from factory.teacher import REPLIES_FILE
+from factory.teacher.forecast import Forecast
 from factory.teacher.probe import Probe
 from flows.probing import QUICK, Probed, Prober, Runnable, probing
 from flows.recipe import recipe
+from flows.teachers import opened, teacher_specs
 
 R = TypeVar("R", bound=Result)
 
 WRITTEN_TOKENS_PER_S = 22.0
 READ_TOKENS_PER_S = 66.0
 """Of the embedded teacher on two cores; other teachers' speed is not known. It reads what requests share once."""
-TYPICAL_TEXT_CHARS = 45
 MANIFESTS = f"[!.]*/{MANIFEST}"
 
 
@@ -46,6 +48,8 @@ class PlannedStage:
     cost: Forecast
     """What it would ask the teacher; replies already stored make it cheaper."""
     asks_teacher: bool = False
+    teacher: str = ""
+    """Whom it asks, as the spec calls it."""
     stored: int | None = None
     """How many of its replies are in the reply store; None where what it would ask is not known yet."""
 
@@ -58,9 +62,9 @@ class Plan:
     teacher: str
     stages: tuple[PlannedStage, ...]
     minutes: float | None
-    """Of teacher time; None when the teacher's speed is not known."""
+    """Of teacher time; None when a teacher's speed is not known."""
     usd: float | None
-    """None when the teacher has no price."""
+    """None when a teacher has no price."""
 
     @property
     def cost(self) -> Forecast:
@@ -95,6 +99,8 @@ class Planner:
     prober: Prober | None = None
     """Looks into the reply store; None when there is nothing in it."""
     stages: list[PlannedStage] = field(default_factory=list)
+    teachers: dict[str, Probe] = field(default_factory=dict)
+    """By name; they stand for the teachers."""
     probed: dict[str, Probed[Any]] = field(default_factory=dict)
     """What the stages found there, by name."""
 
@@ -126,7 +132,8 @@ class Planner:
         estimate = _cost(stage, params, n_rows, inputs or {}) if asks else Forecast()
         cost = _as_measured(self.root / stage.name, estimate)
         n_stored = self._n_stored(probed, waits=bool(waits_for)) if cost.calls else None
-        self.stages.append(PlannedStage(stage.name, False, because, cost, asks, n_stored))
+        whom = next((name for name, one in self.teachers.items() if one is (resources or {}).get("teacher")), "")
+        self.stages.append(PlannedStage(stage.name, False, because, cost, asks, whom, n_stored))
         if probed is not None:
             self.probed[stage.name] = probed
             if probed.artifact is not None:
@@ -157,10 +164,12 @@ def walk(task: Task, outputs: Path, *, runnable: Runnable = QUICK, always: bool 
     """
     replies = outputs / REPLIES_FILE
     planner = Planner(outputs / task.spec.name)
-    teacher = open_teacher(task.spec.teacher, folder=task.folder, outputs=outputs)
-    with closing(teacher), probing(Probe(teacher.endpoint, replies), runnable) as prober:
+    with ExitStack() as stack:
+        for name, teacher in stack.enter_context(opened(task.spec, task.folder, outputs)).items():
+            planner.teachers[name] = stack.enter_context(closing(Probe(teacher.endpoint, replies)))
+        prober = stack.enter_context(probing(runnable))
         planner.prober = prober if always or replies.is_file() else None
-        recipe(task, prober.probe, planner)
+        recipe(task, planner.teachers[TEACHER], planner, planner.teachers)
     return planner
 
 
@@ -176,16 +185,30 @@ def make_plan(task: Task, outputs: Path) -> Plan:
     """
     spec = task.spec
     planner = walk(task, outputs)
-    cost = sum((stage.cost for stage in planner.stages), Forecast())
-    seconds = cost.completion_tokens / WRITTEN_TOKENS_PER_S + cost.new_prompt_tokens / READ_TOKENS_PER_S
-    prices: Prices | None = spec.teacher.known_prices
+    specs = teacher_specs(spec)
+    asked = {name: sum((one.cost for one in planner.stages if one.teacher == name), Forecast()) for name in specs}
+    needed = {name: cost for name, cost in asked.items() if cost.calls or name == TEACHER}
+    minutes = [_minutes(specs[name], cost) for name, cost in needed.items()]
+    usd = [_usd(specs[name], cost) for name, cost in needed.items()]
     return Plan(
         task=spec.name,
-        teacher=spec.teacher.name,
+        teacher=" and ".join(dict.fromkeys(specs[name].name for name in needed)),
         stages=tuple(planner.stages),
-        minutes=seconds / 60 if spec.teacher.name == "embedded" else None,
-        usd=cost.usd(prices) if prices else (0.0 if spec.teacher.name != "openai" else None),
+        minutes=None if None in minutes else sum(one or 0 for one in minutes),
+        usd=None if None in usd else sum(one or 0 for one in usd),
     )
+
+
+def _minutes(teacher: TeacherSpec, cost: Forecast) -> float | None:
+    if teacher.name != "embedded":
+        return None
+    return (cost.completion_tokens / WRITTEN_TOKENS_PER_S + cost.new_prompt_tokens / READ_TOKENS_PER_S) / 60
+
+
+def _usd(teacher: TeacherSpec, cost: Forecast) -> float | None:
+    if teacher.known_prices:
+        return cost.usd(teacher.known_prices)
+    return None if teacher.name == "openai" else 0.0
 
 
 def print_plan(plan: Plan) -> None:
@@ -263,8 +286,7 @@ def _cost(stage: Stage[Any], params: BaseModel, n_rows: int, inputs: Mapping[str
     if isinstance(params, AugmentParams):
         augmenter = next(augmenter for augmenter in AUGMENTERS.values() if stage.run is augmenter.stage.run)
         return augmenter.forecast(params, _n_rows(inputs["rows"]))
-    if isinstance(params, AnnotateParams):
-        n_tokens = telling_tokens(params.names)
-        texts = [f"{number:x<{TYPICAL_TEXT_CHARS}}" for number in range(n_rows)]
-        return forecast(label_requests(params, texts, n_tokens=n_tokens), completion_tokens=n_tokens)
+    if isinstance(params, AskParams):
+        way = WAYS[params.ask] if isinstance(params, AnnotateParams) else LABEL
+        return forecast_labels(params, n_rows, way=way)
     return Forecast()

@@ -1,5 +1,7 @@
-"""Real texts without labels: which of them the teacher labels, and what becomes of its answers."""
+"""Real texts without labels: which of them teachers label, and what becomes of their answers."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from factory.check import Task
@@ -8,19 +10,34 @@ from factory.curation.select import SELECT, SelectParams
 from factory.encoders import load_encoder
 from factory.labelling.aggregate import AGGREGATE, AggregateParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
+from factory.labelling.refine import REFINE, RefineParams
+from factory.labelling.voters import TeacherParams, teachers_among
 from factory.records import Rows
 from factory.store import Artifact
 from factory.teacher import Teacher
-from flows.steps import CHEAP_STUDENT, Runner, cross_predict, fit, named, predict
+from flows.steps import CHEAP_STUDENT, NOISE_JUDGE, Runner, cross_predict, fit, named, predict
+
+REFINERY_ROUNDS = 3
+"""The labels of most candidate sets stand after the first; each round costs five fits of a small student."""
 
 
-def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) -> Artifact[Rows]:
-    """Let the teacher label typical rows of the pool, then rows that a student of the first half is unsure about.
+@dataclass(frozen=True)
+class Labelled:
+    """Rows of the pool, as each teacher among the voters labelled them; candidate sets are still sets."""
+
+    rows: Artifact[Rows]
+    """Of the first."""
+    others: Mapping[str, Artifact[Rows]]
+    """Of the others, by title of the voter."""
+
+
+def label_pool(task: Task, pool: Artifact[Rows], teachers: Mapping[str, Teacher], run: Runner) -> Labelled:
+    """Let the teachers label typical rows of the pool, then rows that a student of the first half is unsure about.
 
     Args:
-        task: The task; `labelling.label_pool` says how many rows.
+        task: The task; `labelling.label_pool` says how many rows, `labelling.voters` who is asked and how.
         pool: Real texts.
-        teacher: Whom to ask.
+        teachers: Whom to ask, by name.
         run: Runs the stages.
 
     Returns:
@@ -30,10 +47,9 @@ def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) 
     n_first = (spec.labelling.label_pool + 1) // 2
     n_second = spec.labelling.label_pool - n_first
     encoder = {"encoder": load_encoder()}  # the small one groups well enough, and a pool may be large
-    params = AnnotateParams(description=spec.description, labels=spec.labels)
     chosen = run(named(SELECT, 1), SelectParams(n=n_first, seed=spec.seed), inputs={"rows": pool}, resources=encoder)
-    first = run(named(ANNOTATE, "pool-1"), params, inputs={"rows": chosen}, resources={"teacher": teacher})
-    settled = settle(task, first, None, run, of="first") if n_second else first
+    first = _ask_all(task, chosen, 1, teachers, run)
+    settled = settle(task, first, None, run, of="first") if n_second else first.rows
     known = run.peek(settled)
     if not n_second or (known is not None and len(set(known.kept["label"])) < 2):
         return first
@@ -44,18 +60,40 @@ def label_pool(task: Task, pool: Artifact[Rows], teacher: Teacher, run: Runner) 
         inputs={"rows": pool, "opinion": opinion, "known": chosen},
         resources=encoder,
     )
-    second = run(named(ANNOTATE, "pool-2"), params, inputs={"rows": chosen}, resources={"teacher": teacher})
-    return run(named(GATHER, "pool"), GatherParams(), inputs={"first": first, "second": second})
+    second = _ask_all(task, chosen, 2, teachers, run)
+
+    def both(suffix: str, one: Artifact[Rows], other: Artifact[Rows]) -> Artifact[Rows]:
+        return run(named(GATHER, suffix), GatherParams(), inputs={"first": one, "second": other})
+
+    others = {title: both(f"pool-{title}", rows, second.others[title]) for title, rows in first.others.items()}
+    return Labelled(both("pool", first.rows, second.rows), others)
+
+
+def _ask_all(task: Task, chosen: Artifact[Rows], half: int, teachers: Mapping[str, Teacher], run: Runner) -> Labelled:
+    """Let each teacher among the voters label some rows; without one there, the task's teacher in the usual way."""
+    spec = task.spec
+    labelled: dict[str, Artifact[Rows]] = {}
+    for voter in _asked(task):
+        suffix = f"pool-{half}-{voter.title}" if labelled else f"pool-{half}"
+        params = AnnotateParams(description=spec.description, labels=spec.labels, ask=voter.ask)
+        resources = {"teacher": teachers[voter.source]}
+        labelled[voter.title] = run(named(ANNOTATE, suffix), params, inputs={"rows": chosen}, resources=resources)
+    rows, *_ = labelled.values()
+    return Labelled(rows, {title: others for title, others in labelled.items() if others is not rows})
+
+
+def _asked(task: Task) -> tuple[TeacherParams, ...]:
+    return teachers_among(task.spec.labelling.voters) or (TeacherParams(),)
 
 
 def settle(
-    task: Task, silver: Artifact[Rows], reviewed: Artifact[Rows] | None, run: Runner, *, of: str = ""
+    task: Task, labelled: Labelled, reviewed: Artifact[Rows] | None, run: Runner, *, of: str = ""
 ) -> Artifact[Rows]:
-    """Let the spec's other labellers vote on what the teacher labelled; without any its answers stand.
+    """Let the spec's other labellers vote on what the teachers labelled; without any the first one's answers stand.
 
     Args:
         task: The task; `labelling` says who votes.
-        silver: Rows that the teacher labelled.
+        labelled: Rows that the teachers labelled; candidate sets are narrowed down first.
         reviewed: Rows that people labelled, which nobody else has a say on.
         run: Runs the stages.
         of: Tells several votes of a build apart.
@@ -64,6 +102,9 @@ def settle(
         The rows that found agreement.
     """
     spec = task.spec
+    first, *rest = _asked(task)
+    silver = _narrow(task, first, labelled.rows, of, run)
+    others = {voter.title: _narrow(task, voter, labelled.others[voter.title], of, run) for voter in rest}
     if not spec.labelling.voters:
         return silver
     params = AggregateParams(
@@ -73,12 +114,33 @@ def settle(
         aggregation=spec.labelling.aggregation,
         min_agreement=spec.labelling.min_agreement,
     )
-    inputs: dict[str, Artifact[Any]] = {"rows": silver}
-    known = run.peek(silver)
-    can_learn = known is None or len(set(known.kept["label"])) > 1
-    if can_learn and any(plugin.name == "student" for plugin in spec.labelling.voters):
+    inputs: dict[str, Artifact[Any]] = {"rows": silver, **others}
+    if can_learn(silver, run) and any(plugin.name == "student" for plugin in spec.labelling.voters):
         inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, f"voter-{of}" if of else "voter", run)
     if reviewed is not None:
         inputs["reviewed"] = reviewed
     stage = named(AGGREGATE, of) if of else AGGREGATE
     return run(stage, params, inputs=inputs, resources={"encoder": load_encoder(task.spec.encoder)})
+
+
+def _narrow(task: Task, voter: TeacherParams, rows: Artifact[Rows], of: str, run: Runner) -> Artifact[Rows]:
+    """Let a student pick from candidate sets, in rounds; other answers are as narrow as can be."""
+    if voter.ask != "candidates":
+        return rows
+    narrowed = rows
+    for round_ in range(1, REFINERY_ROUNDS + 1):
+        if not can_learn(narrowed, run):
+            return rows  # a student of one label would put it into every set that holds it
+        suffix = "-".join(part for part in (voter.title, of, str(round_)) if part)
+        # Held back, so that it does not learn the wrong candidates itself.
+        opinion = cross_predict(task, NOISE_JUDGE, narrowed, suffix, run, soft_labels=True)
+        narrowed = run(
+            named(REFINE, suffix), RefineParams(labels=task.spec.label_names), inputs={"rows": rows, "opinion": opinion}
+        )
+    return narrowed
+
+
+def can_learn(rows: Artifact[Rows], run: Runner) -> bool:
+    """Tell whether there is anything to tell apart, as far as is known."""
+    known = run.peek(rows)
+    return known is None or len(set(known.kept["label"])) > 1

@@ -57,8 +57,7 @@ class Probed(Generic[R]):
 class Prober:
     """Runs stages while what they need is known."""
 
-    def __init__(self, probe: Probe, scratch: Path, runnable: Runnable = QUICK) -> None:
-        self.probe = probe
+    def __init__(self, scratch: Path, runnable: Runnable = QUICK) -> None:
         self._scratch = scratch
         self._runnable = runnable
 
@@ -71,32 +70,30 @@ class Prober:
         resources: Mapping[str, Resource] | None = None,
     ) -> Probed[R] | None:
         """Run a stage that asks the teacher or leads to one that does; None for all others."""
-        if stage.run not in self._runnable and "teacher" not in (resources or {}):
+        probe = (resources or {}).get("teacher")
+        if stage.run not in self._runnable and probe is None:
             return None
-        self.probe.forget()
+        if isinstance(probe, Probe):
+            probe.forget()
         is_open = False
         artifact: Artifact[R] | None = None
         try:
             artifact = run_stage(self._scratch, stage, params, inputs=inputs, resources=resources)
         except DependsOnMissing:
             is_open = True
-        missing = dict(self.probe.missing)
-        return Probed(None if missing else artifact, len(self.probe.found), missing, is_open)
+        missing, found = (probe.missing, probe.found) if isinstance(probe, Probe) else ({}, set())
+        return Probed(None if missing else artifact, len(found), dict(missing), is_open)
 
 
 @contextmanager
-def probing(probe: Probe, runnable: Runnable = QUICK) -> Iterator[Prober]:
+def probing(runnable: Runnable = QUICK) -> Iterator[Prober]:
     """Lend a prober, and delete what its stages wrote.
 
     Args:
-        probe: Stands for the teacher.
         runnable: Which stages to run besides those that ask the teacher.
 
     Yields:
         The prober.
     """
     with TemporaryDirectory(prefix="factory-") as scratch:
-        try:
-            yield Prober(probe, Path(scratch), runnable)
-        finally:
-            probe.close()
+        yield Prober(Path(scratch), runnable)

@@ -24,7 +24,9 @@ from factory.evaluation.baselines import MAJORITY, MajorityParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
 from factory.evaluation.verdict import Evaluation, Regime
+from factory.labelling.self_training import STRATEGY
 from factory.labelling.verify import VERIFY
+from factory.labelling.voters import TEACHER
 from factory.records import Origin, Predictions, Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
@@ -48,6 +50,7 @@ from flows.augmentation import (
 )
 from flows.cascading import Tiers, choose_cascade, set_calibration_aside
 from flows.pool import label_pool, settle
+from flows.self_training import label_rest
 from flows.steps import (
     NOISE_JUDGE,
     Runner,
@@ -64,6 +67,8 @@ EXPECTED_ACCEPTED_RATIO = 0.8
 """Share of written rows that survive, until the first round has measured it label by label."""
 LEAST_ACCEPTED_RATIO = 0.2
 """A label whose texts nearly all fail is asked for at most five times what is missing."""
+
+NOBODY: Mapping[str, Teacher] = {}
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,9 @@ class Products:
 
     files: Mapping[str, Artifact[Rows]]
     rows: Artifact[Rows]
+    """What people and teachers labelled: students are judged on it out of fold."""
+    taught: Artifact[Rows]
+    """What the students are fitted on: these, and rows that another student labelled."""
     made: Made
     evaluation: Artifact[Evaluation]
     speed: Artifact[Speed]
@@ -98,22 +106,24 @@ class Products:
     tiers: Tiers | None = None
 
 
-def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
+def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teacher] = NOBODY) -> Products:
     """Go from a task folder to a judged student, ready to be packaged.
 
     Args:
         task: A checked task folder.
         teacher: Whom to ask.
         run: Runs the stages, or looks up what they would give.
+        others: The `teachers` of the spec, by name, who vote on pool rows.
 
     Returns:
         The artifacts that the release is made of.
     """
     files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
     real = gather_real(task, files, run)
-    rows = filter_noise(task, write_rows(task, files, real, teacher, run), run)
+    rows = filter_noise(task, write_rows(task, files, real, teacher, run, others), run)
     audit = audit_rows(task, files, rows, run)
-    students = {plugin.name: train(task, plugin, rows, run) for plugin in task.spec.students}
+    taught = with_self_trained(task, files, rows, run)
+    students = {plugin.name: train(task, plugin, rows, run, taught=taught) for plugin in task.spec.students}
     champion = pick(students, run)
     made = Made(students, champion, export(task, students[champion], rows, run))
     tiers = make_tiers(task, files, made, rows, teacher, run)
@@ -121,7 +131,7 @@ def recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
     speed = run(
         MEASURE, MeasureParams(), inputs={"exported": made.exported, "rows": rows}, resources={"machine": Machine()}
     )
-    return Products(files, rows, made, evaluation, speed, audit, tiers)
+    return Products(files, rows, taught, made, evaluation, speed, audit, tiers)
 
 
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
@@ -131,7 +141,12 @@ def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
 
 
 def write_rows(
-    task: Task, files: Mapping[str, Artifact[Rows]], real: Artifact[Rows] | None, teacher: Teacher, run: Runner
+    task: Task,
+    files: Mapping[str, Artifact[Rows]],
+    real: Artifact[Rows] | None,
+    teacher: Teacher,
+    run: Runner,
+    others: Mapping[str, Teacher] = NOBODY,
 ) -> Artifact[Rows]:
     """Let the teacher label real texts, vary labelled ones, then write others, until each label has enough rows.
 
@@ -141,6 +156,7 @@ def write_rows(
         real: Rows that people labelled; varied, shown to the teacher, and trained on.
         teacher: Whom to ask.
         run: Runs the stages.
+        others: Whom else to ask about pool rows.
 
     Returns:
         Training rows. A label may have fewer than wanted when rounds or budget end.
@@ -151,8 +167,8 @@ def write_rows(
     # Rows of the pool come first, so that of two that say the same the made one goes. Rows that people labelled never
     # pass a filter with made ones: made ones too near to them go.
     if "pool" in files and spec.labelling.label_pool:
-        silver = label_pool(task, files["pool"], teacher, run)
-        parts["pool"] = settle(task, silver, files.get("reviewed"), run)
+        labelled = label_pool(task, files["pool"], {TEACHER: teacher, **others}, run)
+        parts["pool"] = settle(task, labelled, files.get("reviewed"), run)
     for name, made in augment(task, real, teacher, run).items():
         parts[name] = made[-1]
         steps += made
@@ -287,15 +303,39 @@ def filter_noise(task: Task, rows: Artifact[Rows], run: Runner) -> Artifact[Rows
     return rows
 
 
-def train(task: Task, plugin: Plugin, rows: Artifact[Rows], run: Runner) -> Trained:
-    """Fit one student and calibrate it on out-of-fold rows."""
-    oof = cross_predict(task, plugin, rows, plugin.name, run)
+def with_self_trained(
+    task: Task, files: Mapping[str, Artifact[Rows]], rows: Artifact[Rows], run: Runner
+) -> Artifact[Rows]:
+    """Add rows of the pool that a student labels, if the spec wants them, curated like all others."""
+    how = task.spec.labelling.self_training
+    if how is None:
+        return rows
+    labelled = curate(task, label_rest(task, how, files["pool"], rows, run), files, STRATEGY, run)
+    return run(named(GATHER, STRATEGY), GatherParams(), inputs={"rows": rows, STRATEGY: labelled})
+
+
+def train(
+    task: Task, plugin: Plugin, rows: Artifact[Rows], run: Runner, *, taught: Artifact[Rows] | None = None
+) -> Trained:
+    """Fit one student, and calibrate it on out-of-fold rows.
+
+    Args:
+        task: The task.
+        plugin: The student.
+        rows: What it is judged on out of fold.
+        run: Runs the stages.
+        taught: What it is fitted on in the end; default: the same.
+
+    Returns:
+        The student, its opinion of the rows, and its calibration.
+    """
+    oof = cross_predict(task, plugin, rows, plugin.name, run, soft_labels=task.spec.labelling.soft_labels)
     calibration = run(
         named(CALIBRATE, plugin.name),
         CalibrateParams(seed=task.spec.seed),
         inputs={"oof": oof, "rows": rows},
     )
-    return Trained(plugin, oof, calibration, fit(task, plugin, rows, plugin.name, run))
+    return Trained(plugin, oof, calibration, fit(task, plugin, taught or rows, plugin.name, run))
 
 
 def pick(students: Mapping[str, Trained], run: Runner) -> str:

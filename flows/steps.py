@@ -57,9 +57,17 @@ class Runner(Protocol):
         """Return a result, or None when it is not known yet."""
 
 
-def cross_predict(task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner) -> Artifact[Predictions]:
+def cross_predict(
+    task: Task, plugin: Plugin, rows: Artifact[Rows], suffix: str, run: Runner, *, soft_labels: bool = False
+) -> Artifact[Predictions]:
     """Predict each row by a student that did not see it."""
-    params = CrossPredictParams(student=plugin.name, params=plugin.params, labels=task.spec.labels, seed=task.spec.seed)
+    params = CrossPredictParams(
+        student=plugin.name,
+        params=plugin.params,
+        labels=task.spec.labels,
+        soft_labels=soft_labels,
+        seed=task.spec.seed,
+    )
     resources = resources_for(plugin.name, plugin.params)
     return run(named(CROSS_PREDICT, suffix), params, inputs={"rows": rows}, resources=resources)
 

@@ -134,7 +134,7 @@ class Replied:
     def __exit__(self, *_: object) -> None:
         self._replies.close()
 
-    def info(self, key: str, asked_by: str, prices: Prices | None) -> ReplyInfo:
+    def info(self, key: str, asked_by: str, build: Build) -> ReplyInfo:
         """Describe a reply, or say why it is not there."""
         found = self._replies.find(key) if self._exists else None
         if found is None:
@@ -147,6 +147,7 @@ class Replied:
         usage = usage_of(found.reply)
         answer = decode(found.reply, found.payload)
         payload = found.payload
+        prices = build.other_prices.get(found.endpoint, build.prices)
         return ReplyInfo(
             key,
             asked_by,
@@ -197,7 +198,7 @@ def _history(build: Build, shelf: Shelf, wanted: str, replied: Replied) -> Histo
         strategy=first.get("strategy", ""),
         teacher=next((line["teacher"] for _, line in lines if line["teacher"]), ""),
         parents=tuple(first.get("parents", ())),
-        replies=tuple(replied.info(key, stage, build.prices) for key, stage in asked_by.items()),
+        replies=tuple(replied.info(key, stage, build) for key, stage in asked_by.items()),
         draws_on=tuple(dict.fromkeys(key for step, line in lines for key in _asked_before(step, line))),
         verdicts=tuple(verdicts),
     )

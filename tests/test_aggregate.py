@@ -264,6 +264,8 @@ def test_rules_alone_need_another_aggregation(tmp_path: Path) -> None:
     assert (
         check_task(pool_task(tmp_path / "mace", **alone, aggregation="mace")).spec.labelling.aggregation.name == "mace"
     )
+    with pytest.raises(SpecError, match="its distributions teach nothing"):
+        check_task(pool_task(tmp_path / "soft", **alone, aggregation="mace", soft_labels=True))
 
 
 def pool_task(folder: Path, **labelling: Any) -> Path:
@@ -294,7 +296,7 @@ def test_pool_rows_go_through_the_vote_and_the_second_time_all_is_stored(tmp_pat
         run = Plain(tmp_path / "outputs")
         teacher = open_teacher(task.spec.teacher, folder=task.folder, outputs=tmp_path / "outputs")
         try:
-            given = label_pool(task, read_file(task, "pool", run), teacher, run)
+            given = label_pool(task, read_file(task, "pool", run), {"teacher": teacher}, run)
             settled = settle(task, given, None, run)
         finally:
             teacher.close()
@@ -315,10 +317,10 @@ def test_without_other_voters_the_teachers_answers_stand(tmp_path: Path) -> None
     run = Plain(tmp_path / "outputs")
     teacher = open_teacher(task.spec.teacher, folder=task.folder, outputs=tmp_path / "outputs")
     try:
-        given = label_pool(task, read_file(task, "pool", run), teacher, run)
+        given = label_pool(task, read_file(task, "pool", run), {"teacher": teacher}, run)
     finally:
         teacher.close()
-    assert settle(task, given, None, run) is given
+    assert settle(task, given, None, run) is given.rows
     assert "aggregate" not in run.artifacts
 
 

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.labelling.annotate import (
-    ANNOTATE,
-    AnnotateParams,
-    Annotation,
-    annotate,
-    label_requests,
-    parse_label,
-    telling_tokens,
-)
+from factory.labelling.annotate import ANNOTATE, AnnotateParams, annotate
+from factory.labelling.asking import LABEL, Annotation, parse_label, requests_of, telling_tokens
 from factory.labelling.distribution import label_distribution
 from factory.labelling.verify import VERIFY, OnDisagreement, VerifyParams, verify
 from factory.records import Origin, Rows, TextRow, all_kept, text_dataset
@@ -101,7 +94,7 @@ def test_what_is_not_one_known_label_is_an_abstention_never_a_label(answer: Repl
 
 
 def test_all_requests_share_their_beginning_and_the_text_is_only_data() -> None:
-    requests = label_requests(PARAMS, ["{{ 7 * 7 }} {% raw %}", "b"], n_tokens=9)
+    requests = requests_of(LABEL, PARAMS.description, LABELS, ["{{ 7 * 7 }} {% raw %}", "b"])
     assert requests[0].messages[0] == requests[1].messages[0]
     assert "{{ 7 * 7 }} {% raw %}" in requests[0].messages[1].content
     assert '"PlayVideo" means play video.' in requests[0].messages[0].content
@@ -200,7 +193,7 @@ def test_a_budget_that_ends_leaves_an_incomplete_result() -> None:
 
 
 def test_the_prompt_of_the_annotate_stage_is_what_version_5_says() -> None:
-    request = label_requests(PARAMS, ["play some jazz"], n_tokens=9)[0]
+    request = requests_of(LABEL, PARAMS.description, LABELS, ["play some jazz"])[0]
     assert ANNOTATE.version == 5
     assert [message.content for message in request.messages] == [
         "You sort texts by what they are about. What a person asks.\n"

@@ -79,6 +79,14 @@ def test_the_card_says_under_which_terms_the_parts_came(stopped: Outcome) -> Non
             "other",
             "Teacher: gpt-4o-mini; the terms",
         ),
+        (
+            "teachers: {big: {name: openai, model: gpt-5-mini}}\ndata: {pool: s.jsonl}\n"
+            "labelling: {voters: [teacher, {name: teacher, params: {teacher: big}}]}",
+            "blend",
+            f"{EMBEDDED}, openai:x",
+            "other",
+            "Teacher: gpt-5-mini; the terms",
+        ),
         ("data: {seeds: s.jsonl, licence: CC0}", "blend", EMBEDDED, "other", "Data of the task (seeds): CC0"),
         ("data: {train: s.jsonl}", "blend", EMBEDDED, "other", "Data of the task (train): no licence"),
         ("data: {ceiling: s.jsonl}", "blend", EMBEDDED, "apache-2.0", "Data of the task (ceiling): no licence"),

@@ -17,7 +17,7 @@ from factory.spec import Prices
 from factory.store import Artifact
 from factory.teacher import REPLIES_FILE
 from factory.teacher.replies import Exchange, Replies
-from flows.builds import BuildNote, builds_of
+from flows.builds import Build, BuildNote, builds_of
 from flows.shelf import list_rows
 from flows.why import Replied, Why, why
 from tests.conftest import Factory
@@ -228,12 +228,14 @@ def test_a_build_that_was_killed_leaves_a_note_that_can_be_read(tmp_path: Path) 
     read(run, tmp_path, "one")
     with (root / "builds.jsonl").open("ab") as file:
         file.write(b'{"build": "torn')
-    again = Plain(root, note=BuildNote(root))
+    others = {"openai:x": Prices(input_usd_per_million=3, output_usd_per_million=4), "mine": None}
+    again = Plain(root, note=BuildNote(root, other_prices=others))
     read(again, tmp_path, "one", "two")
     newest, oldest = builds_of(root)
     assert [len(one.folders) for one in (newest, oldest)] == [1, 1]
     assert not newest.is_finished and "not finished" in newest.name
     assert oldest.prices is not None and oldest.prices.output_usd_per_million == 2
+    assert (newest.prices, newest.other_prices, oldest.other_prices) == (None, others, {})
 
 
 # What is missing or was changed
@@ -271,7 +273,7 @@ def test_a_reply_that_is_none_is_shown_as_it_came(raw: dict[str, Any], shown: st
     store.put(asked.key, asked)
     store.close()
     with Replied(tmp_path / REPLIES_FILE) as replied:
-        told = replied.info(asked.key, "verify", None)
+        told = replied.info(asked.key, "verify", Build())
     assert shown in told.reply
     assert told.finish_reason.endswith(": no answer")
 

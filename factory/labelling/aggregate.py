@@ -35,22 +35,24 @@ def aggregate(
     encoder: Encoder,
     student: Predictions | None = None,
     reviewed: Rows | None = None,
+    **asked: Rows,
 ) -> Rows:
     """Give each row the label its voters agree on.
 
     Args:
         params: Who votes and how.
-        rows: Rows that the teacher labelled.
+        rows: Rows that the first teacher labelled.
         encoder: For the nearest description.
         student: Out-of-fold predictions of a student that learned from the teacher's labels.
         reviewed: Rows that people labelled.
+        **asked: What the other teachers, or the same one asked in other ways, made of the rows, by title of the voter.
 
     Returns:
         Kept rows carry the posterior as `label_probs` and its best label. Rejected: `no-agreement`, scored with the
         probability of the best label; `reviewed`, because people have spoken. The report has the reliability of every
         voter, how many labels differ from the teacher's, and, by row id, the votes on what nobody agreed on.
     """
-    votes = collect_votes(params, rows, encoder, student)
+    votes = collect_votes(params, Ballot(params.labels, params.rules, rows, encoder, student, asked))
     consensus = _consensus(params.aggregation, votes)
     best = consensus.posterior.argmax(axis=1)
     known = set(reviewed.kept["id"]) if reviewed is not None else set()
@@ -58,6 +60,7 @@ def aggregate(
     rejections: dict[int, Rejection] = {}
     open_votes: dict[str, dict[str, str]] = {}
     n_changed = 0
+    others = [dict(zip(one.kept["id"], one.kept["replies"], strict=True)) for one in asked.values()]
     for position, row in enumerate(rows.kept):
         label = votes.labels[best[position]]
         probability = float(consensus.posterior[position, best[position]])
@@ -67,15 +70,16 @@ def aggregate(
             rejections[position] = Rejection(NO_AGREEMENT, round(probability, 6))
             open_votes[row["id"]] = votes.said(position)
         n_changed += position not in rejections and label != row["label"]
-        answered.append(_relabelled(row, label, consensus.posterior[position].tolist()))
+        replies = (*row["replies"], *(key for keys in others for key in keys.get(row["id"], ())))
+        answered.append(_relabelled(row, label, consensus.posterior[position].tolist(), replies))
     report = {"voters": reliability(votes, consensus), "changed": n_changed, "votes": open_votes}
     result = split(text_dataset(answered), rejections, by=AGGREGATE.name, report=report)
-    return Rows(result.kept, result.rejected, result.report, is_complete=rows.is_complete)
+    is_complete = all(one.is_complete for one in (rows, *asked.values()))
+    return Rows(result.kept, result.rejected, result.report, is_complete=is_complete)
 
 
-def collect_votes(params: AggregateParams, rows: Rows, encoder: Encoder, student: Predictions | None) -> Votes:
+def collect_votes(params: AggregateParams, ballot: Ballot) -> Votes:
     """Let every voter vote on every row."""
-    ballot = Ballot(params.labels, params.rules, rows, encoder, student)
     entries = [(VOTERS[plugin.name], plugin.params) for plugin in params.voters]
     return side_by_side([voter.vote(voter.params(**given), ballot) for voter, given in entries])
 
@@ -85,7 +89,7 @@ def _consensus(plugin: Plugin, votes: Votes) -> Consensus:
     return aggregator.run(aggregator.params(**plugin.params), votes)
 
 
-def _relabelled(row: dict[str, Any], label: str, posterior: list[float]) -> TextRow:
+def _relabelled(row: dict[str, Any], label: str, posterior: list[float], replies: tuple[str, ...]) -> TextRow:
     return TextRow(
         text=row["text"],
         label=label,
@@ -95,7 +99,7 @@ def _relabelled(row: dict[str, Any], label: str, posterior: list[float]) -> Text
         parents=tuple(row["parents"]),
         label_probs=tuple(posterior),
         weight=row["weight"],
-        replies=tuple(row["replies"]),
+        replies=replies,
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from factory.labelling.annotate import SYSTEM, USER, AnnotateParams, Annotation, annotate_texts
+from factory.labelling.annotate import AskParams, annotate_texts
+from factory.labelling.asking import LABEL, Annotation
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.store import Stage
 from factory.teacher import Abstain, Teacher
@@ -30,7 +31,7 @@ class OnDisagreement(StrEnum):
     RELABEL = "relabel"
 
 
-class VerifyParams(AnnotateParams):
+class VerifyParams(AskParams):
     """What verification depends on."""
 
     on_disagreement: OnDisagreement = OnDisagreement.REJECT
@@ -129,4 +130,4 @@ def _weighted(probs: Sequence[float], factors: NDArray[np.float64], names: Seque
     return Annotation(label=names[int(weighted.argmax())], probs=tuple(weighted.tolist()))
 
 
-VERIFY: Stage[Rows] = Stage("verify", 5, VerifyParams, verify, Rows, files=(SYSTEM, USER, REPAIR))
+VERIFY: Stage[Rows] = Stage("verify", 5, VerifyParams, verify, Rows, files=(LABEL.system, LABEL.user, REPAIR))

@@ -4,8 +4,8 @@ To add a voter: write a function `(params, ballot) -> Votes`, add a line to `VOT
 `pytest tests/test_aggregate.py`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,10 +14,15 @@ from pydantic import Field
 
 from factory.encoders import Encoder
 from factory.encoders.nearest import nearest_probs
+from factory.labelling.asking import Ask
 from factory.labelling.rules import matcher
 from factory.labelling.votes import ABSTAIN, NOT_ASKED, Votes
 from factory.records import Predictions, Rows
-from factory.spec import Label, Model, Rule
+from factory.spec import Label, Model, Plugin, Rule
+from factory.spec_errors import not_among
+from factory.spec_source import KeyPath
+
+TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,12 @@ class Ballot:
     labels: tuple[Label, ...]
     rules: tuple[Rule, ...]
     rows: Rows
-    """Rows that the teacher labelled."""
+    """Rows that the first `teacher` of the voters labelled."""
     encoder: Encoder
     student: Predictions | None
     """Of an earlier student, found by row id; not every row needs to be there."""
+    asked: Mapping[str, Rows] = field(default_factory=dict)
+    """What the other `teacher`s among the voters made of these rows, by their titles."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,11 +58,26 @@ class NoParams(Model):
 
 
 class TeacherParams(Model):
-    """How far the teacher's distributions are believed as they are."""
+    """Who is asked and how, and how far its distributions are believed as they are."""
 
+    teacher: str | None = None
+    """A name in `teachers` of the spec; null: the task's `teacher`."""
+    ask: Ask = "label"
+    """`label` shows names and descriptions, `names-only` no descriptions, `reversed` the last label first; `candidates`
+    asks for every label that may fit, of which a student takes one; `rationale` asks for a reason first."""
     calibrate: bool = True
     """Take the teacher's liking for some labels out of its distributions: over all rows it should expect each label
     about as often. Where labels are rare in the pool this gives them too much, and still helps: docs/log.md."""
+
+    @property
+    def source(self) -> str:
+        """The teacher, by name."""
+        return self.teacher or TEACHER
+
+    @property
+    def title(self) -> str:
+        """Name of the voter: the teacher's, with the way it is asked if that is not the usual one."""
+        return self.source if self.ask == "label" else f"{self.source}-{self.ask}"
 
 
 class NearestParams(Model):
@@ -66,31 +88,42 @@ class NearestParams(Model):
 
 
 def vote_teacher(params: TeacherParams, ballot: Ballot) -> Votes:
-    """Vote as the teacher did, with its distribution where the server gave log-probabilities.
+    """Vote as a teacher did, with its distribution where the server gave log-probabilities.
 
     Batch calibration divides each distribution by the mean of all: Zhou et al., "Batch Calibration: Rethinking
     Calibration for In-Context Learning and Prompt Engineering", ICLR 2024, arXiv:2309.17249.
 
     Args:
-        params: Whether to calibrate.
+        params: Which of those who were asked, and whether to calibrate.
         ballot: Rows with the teacher's labels and distributions.
 
     Returns:
         One voter; with calibration its label is the most probable one after it.
     """
-    column = {name: position for position, name in enumerate(ballot.names)}
-    answers = np.array([column.get(label, ABSTAIN) for label in ballot.rows.kept["label"]], dtype=np.int64)
-    nothing = [0.0] * len(column)
-    given = [nothing if probs is None else probs for probs in ballot.rows.kept["label_probs"]]
-    probs = np.array(given, dtype=np.float64).reshape(len(answers), len(column))
+    answers, probs = _said(ballot.asked.get(params.title, ballot.rows), ballot)
     told = probs.sum(axis=1) > 0
     if params.calibrate and told.any():
         # A text of each label is added to both sides, so that a handful of texts says little about the teacher.
         seen = probs[told].sum(axis=0)
-        probs[told] *= (told.sum() / len(column) + 1) / (seen + 1)
+        probs[told] *= (told.sum() / probs.shape[1] + 1) / (seen + 1)
         probs[told] /= probs[told].sum(axis=1, keepdims=True)
         answers[told] = probs[told].argmax(axis=1)
-    return _one_voter("teacher", ballot, answers, probs)
+    return _one_voter(params.title, ballot, answers, probs, source=params.source)
+
+
+def _said(rows: Rows, ballot: Ballot) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find what somebody made of the rows of a ballot: columns of labels, and distributions or zeros."""
+    column = {name: position for position, name in enumerate(ballot.names)}
+    said = {
+        row_id: (column.get(label, ABSTAIN), probs)
+        for row_id, label, probs in zip(rows.kept["id"], rows.kept["label"], rows.kept["label_probs"], strict=True)
+    }
+    # An answer that is missing, or that could not be read, says nothing about the row.
+    found = [said.get(row_id, (NOT_ASKED, None)) for row_id in ballot.rows.kept["id"]]
+    nothing = [0.0] * len(column)
+    probs = [nothing if probs is None else probs for _, probs in found]
+    shape = (len(found), len(column))
+    return np.array([answer for answer, _ in found], dtype=np.int64), np.array(probs, dtype=np.float64).reshape(shape)
 
 
 def vote_nearest(params: NearestParams, ballot: Ballot) -> Votes:
@@ -126,14 +159,53 @@ def vote_student(params: NoParams, ballot: Ballot) -> Votes:
     return _one_voter("student", ballot, answers, probs)
 
 
-def _one_voter(name: str, ballot: Ballot, answers: NDArray[np.int64], probs: NDArray[np.float64]) -> Votes:
-    return Votes(ballot.names, (name,), answers[:, None], probs[:, None])
+def _one_voter(
+    name: str, ballot: Ballot, answers: NDArray[np.int64], probs: NDArray[np.float64], *, source: str = ""
+) -> Votes:
+    return Votes(ballot.names, (name,), answers[:, None], probs[:, None], (source or name,))
 
 
 VOTERS: Mapping[str, Voter] = {
-    "teacher": Voter(TeacherParams, vote_teacher),
+    TEACHER: Voter(TeacherParams, vote_teacher),
     "nearest-description": Voter(NearestParams, vote_nearest),
     "rules": Voter(NoParams, vote_rules),
     "student": Voter(NoParams, vote_student),
 }
 """By the name a spec uses."""
+
+
+def wrong_teachers(
+    voters: Sequence[tuple[KeyPath, Plugin]], declared: Collection[str], *, has_pool: bool
+) -> list[tuple[KeyPath, str]]:
+    """Find voters that ask a teacher nobody declared, and teachers that no voter asks.
+
+    Args:
+        voters: Those of a spec, with their key paths; wrong parameters have been complained about.
+        declared: Names under `teachers`.
+        has_pool: Whether there are rows to vote on.
+
+    Returns:
+        For each fault its key path, and what is wrong there.
+    """
+    found: list[tuple[KeyPath, str]] = []
+    asked: set[str] = set()
+    for path, voter in voters:
+        name = voter.params.get("teacher")
+        if voter.name != TEACHER or not isinstance(name, str):
+            continue
+        asked.add(name)
+        if name not in declared:
+            known = not_among(name, list(declared)) if declared else "not declared: describe it under teachers"
+            found.append(((*path, "params", "teacher"), f"{name!r} is {known}"))
+    for name in declared:
+        if not has_pool:
+            found.append((("teachers", name), "votes on pool rows, and there are none: name a file under data.pool"))
+        elif name not in asked:
+            remedy = f"name it among labelling.voters: {{name: teacher, params: {{teacher: {name}}}}}"
+            found.append((("teachers", name), f"nobody asks it: {remedy}"))
+    return found
+
+
+def teachers_among(voters: Sequence[Plugin]) -> tuple[TeacherParams, ...]:
+    """Return the `teacher`s among the voters of a spec: the first labels the rows, the others are asked about them."""
+    return tuple(TeacherParams(**voter.params) for voter in voters if voter.name == TEACHER)

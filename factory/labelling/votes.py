@@ -24,16 +24,26 @@ class Votes:
     """Shape (n_items, n_voters): the column of a label, `ABSTAIN` or `NOT_ASKED`."""
     probs: NDArray[np.float64] | None = None
     """Shape (n_items, n_voters, n_labels): rows sum to 1, or to 0 where the voter gave no distribution."""
+    sources: tuple[str, ...] = ()
+    """Who speaks through each voter; several prompts of one teacher have one source. Empty: each for itself."""
 
     def __post_init__(self) -> None:
         if self.answers.ndim != 2 or self.answers.shape[1] != len(self.voters):
             raise ValueError(f"expected answers of {len(self.voters)} voters, got shape {self.answers.shape}")
+        if self.sources and len(self.sources) != len(self.voters):
+            raise ValueError(f"expected a source for each of {len(self.voters)} voters, got {len(self.sources)}")
         if len(set(self.voters)) < len(self.voters):
             raise ValueError(f"expected different voters, got {', '.join(self.voters)}")
         if self.answers.size and not (NOT_ASKED <= self.answers.min() and self.answers.max() < len(self.labels)):
             raise ValueError(f"expected answers from {NOT_ASKED} to {len(self.labels) - 1}, got others")
         if self.probs is not None and self.probs.shape != (*self.answers.shape, len(self.labels)):
             raise ValueError(f"expected distributions over {len(self.labels)} labels, got shape {self.probs.shape}")
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """What is left of each voter's vote when each source has one; shape (n_voters,)."""
+        sources = self.sources or self.voters
+        return np.array([1 / sources.count(source) for source in sources])
 
     @property
     def is_label(self) -> NDArray[np.bool_]:
@@ -75,4 +85,5 @@ def side_by_side(parts: Sequence[Votes]) -> Votes:
         given = [blank if part.probs is None else part.probs for part, blank in zip(parts, none, strict=True)]
         probs = np.concatenate(given, axis=1).reshape(shape)
     voters = tuple(voter for part in parts for voter in part.voters)
-    return Votes(first.labels, voters, np.concatenate([part.answers for part in parts], axis=1), probs)
+    sources = tuple(source for part in parts for source in part.sources or part.voters)
+    return Votes(first.labels, voters, np.concatenate([part.answers for part in parts], axis=1), probs, sources)

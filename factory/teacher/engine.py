@@ -45,7 +45,7 @@ class Engine:
         self.is_proven = not self.limits.first_call_alone
         """Whether the endpoint has answered before, and is not in doubt."""
         self.paces = Paces(self.limits)
-        self.tally = Tally(self.spending)
+        self.tally = Tally(self.spending, endpoint.identity)
         self._stretch = (1.0, 1.0)
         """How many times the most that a prompt or a completion can cost the server has counted."""
 

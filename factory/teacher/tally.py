@@ -12,7 +12,8 @@ EVENT_INTERVAL_S = 0.5
 class Tally:
     """What was asked and what came from the reply store, as long as an engine lives."""
 
-    def __init__(self, spending: Spending) -> None:
+    def __init__(self, spending: Spending, teacher: str) -> None:
+        self._teacher = teacher
         self._spending = spending
         self._calls = self._cached_calls = 0
         self._usage = Usage()
@@ -50,6 +51,7 @@ class Tally:
                 completion_tokens=usage.completion_tokens,
                 usd=self._spending.cost_usd(usage.prompt_tokens, usage.completion_tokens),
                 tokens_per_s=(usage.completion_tokens - self._tokens_before) / max(now - self._started, 1e-3),
+                teacher=self._teacher,
             )
         )
 

@@ -4,6 +4,10 @@ The logarithmic opinion pool of Genest and Zidek, "Combining Probability Distrib
 Bibliography", Statistical Science 1(1), 1986, section 4. It learns nothing from the votes, so two voters are enough,
 and it takes more than their labels from them: of a teacher that wavers between two labels and a description that
 excludes one, the other is left. docs/log.md says what that is worth beside the teacher alone.
+
+Multiplying takes every opinion for evidence of its own. Several prompts of one teacher are not: they know the same and
+err together, and three that give a label 0.8 would make it 0.98. So the logarithms of one source are averaged first:
+it has one say, however often it is asked.
 """
 
 from typing import Annotated
@@ -32,6 +36,9 @@ def pool_opinions(params: PooledParams, votes: Votes) -> Consensus:
     probs = votes.outcomes(soft=True)[:, :, :n_labels]
     bare = votes.is_label & (probs.max(axis=2) == 1.0)
     probs[bare] = probs[bare] * params.trust + (1 - probs[bare]) * (1 - params.trust) / max(1, n_labels - 1)
-    logs = np.where(votes.is_label[:, :, None], np.log(np.maximum(probs, SMALLEST_PROB)), 0.0).sum(axis=1)
+    sources = np.array(votes.sources or votes.voters)
+    n_heard = votes.is_label.astype(np.int64) @ (sources[:, None] == sources).astype(np.int64)
+    weights = votes.is_label / np.maximum(n_heard, 1)
+    logs = (weights[:, :, None] * np.log(np.maximum(probs, SMALLEST_PROB))).sum(axis=1)
     posterior = np.exp(logs - logs.max(axis=1, keepdims=True, initial=-np.inf))
-    return Consensus(posterior / posterior.sum(axis=1, keepdims=True), np.ones(len(votes.voters)))
+    return Consensus(posterior / posterior.sum(axis=1, keepdims=True), votes.shares)
