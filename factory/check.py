@@ -138,8 +138,7 @@ def _params_of(entry: Any) -> Any:
 
 def _title(plugin: Plugin, table: Mapping[str, Any]) -> str | None:
     """Return what results are stored by: the name or, of what may be named with several params, a title of both."""
-    params = _params_of(table[plugin.name]) if plugin.name in table else None
-    if not hasattr(params, "title"):
+    if plugin.name not in table or not hasattr(params := _params_of(table[plugin.name]), "title"):
         return plugin.name
     try:
         return str(TypeAdapter(params).validate_python(plugin.params).title)

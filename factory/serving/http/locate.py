@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from factory.errors import ArtifactMissing, FactoryError
-from factory.release.registry import CANDIDATE, CHAMPION, Registry
+from factory.release.registry import Registry
+from factory.release.versions import CANDIDATE, CHAMPION
 
 LOCATE_SECONDS = 120
 """A version built elsewhere is downloaded first."""
