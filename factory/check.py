@@ -169,7 +169,7 @@ def check_teacher(source: Source, section: KeyPath = ("teacher",)) -> list[Probl
     from factory.teacher.scripted import read_script
     from factory.teacher.weights import gguf_problem
 
-    where = source.existing((*section, "model"))
+    where = (*section, "model")
     teacher = _read_section(source, section, TeacherSpec)
     folder = source.file.parent
     if teacher is not None and teacher.name == "embedded" and teacher.model is not None:
