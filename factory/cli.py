@@ -1,7 +1,7 @@
 """The command line. Heavy imports wait inside the commands, so that `--help` answers at once.
 
 Exit codes: 0 done, 1 an error that is said in one line, 2 the task folder or the command is wrong, 130 stopped by
-Ctrl-C (the same command resumes).
+Ctrl-C (the same command resumes). `factory verdict` also ends with 3 (cascade) and 4 (keep the LLM).
 """
 
 import os
@@ -18,6 +18,7 @@ from factory.commands.registry import promote, rollback
 from factory.commands.rows import review, why
 from factory.commands.serve import serve
 from factory.commands.task import build, check, plan, schema
+from factory.commands.verdict import verdict
 from factory.errors import FactoryError
 
 app = typer.Typer(
@@ -81,6 +82,7 @@ def _options(
 
 for command in (check, schema, plan, build, predict, serve, models, promote, rollback, why, review):
     app.command()(command)
+app.command()(verdict)
 app.add_typer(cache_app)
 
 

@@ -377,6 +377,15 @@ def _what_kinds_need() -> list[Any]:
     ]
 
 
+class VerdictSpec(Model):
+    """When the student may replace the LLM, and what its own machine costs."""
+
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Accuracy the student may surely not lose against the teacher."""
+    machine_usd_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """Of the machine the student runs on, to count its answers in money too."""
+
+
 class Spec(Model):
     """A task: `name`, `kind`, `description` and `labels` are enough for texts, the rest has defaults."""
 
@@ -423,6 +432,10 @@ class Spec(Model):
     gate: Gate = Gate()
     cascade: CascadeSpec | None = None
     """Answer with several tiers, the cheapest that is sure enough first."""
+    verdict: VerdictSpec = VerdictSpec()
+    refuse: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Share of real texts (of `data.calibration`, else of the pool) that may be refused, so that foreign ones are: such
+    answers say `abstained`. Null: every text is answered."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
     @property
@@ -443,6 +456,12 @@ class Spec(Model):
         """Accepted rows wanted for each label."""
         has_pool = self.data.pool is not None and self.labelling.label_pool > 0
         return self.synthesis.per_label or (10 if has_pool or self.data.train is not None else 60)
+
+    @model_validator(mode="after")
+    def _check_refusal(self) -> "Spec":
+        if self.refuse is not None and self.data.calibration is None and self.data.pool is None:
+            raise ValueError("refuse: what is familiar is learned from real texts: name data.calibration or data.pool")
+        return self
 
     @model_validator(mode="after")
     def _check_cascade(self) -> "Spec":

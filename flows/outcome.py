@@ -23,6 +23,7 @@ from factory.store import Artifact
 from flows.licences import header_licence, licences_of
 from flows.recipe import Products
 from flows.steps import Runner
+from flows.verdict import Verdict, figures, verdict_of
 
 EXAMPLES_PER_STAGE = 12
 """Rejected rows shown in the report for each stage."""
@@ -42,6 +43,8 @@ class Outcome:
     teacher: TeacherUsed | None
     shortfall: dict[str, int] = field(default_factory=dict)
     """Labels with fewer training rows than wanted, and how many they lack."""
+    judged: Verdict | None = None
+    """What to do with the LLM."""
     unfinished: dict[str, str] = field(default_factory=dict)
     """Stages some of whose requests the teacher did not answer, and why: `budget` or `unavailable`."""
 
@@ -55,6 +58,8 @@ class Outcome:
         return {
             "event": "Verdict",
             "verdict": self.sentence,
+            "decision": self.judged and self.judged.decision.choice.value,
+            "decision_sentence": self.judged and self.judged.decision.sentence,
             "evaluation": self.evaluation.model_dump(mode="json"),
             "audit": self.audit.model_dump(mode="json"),
             "gate": self.gate.model_dump(mode="json"),
@@ -101,8 +106,11 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         licence=header_licence(task, champion, teacher),
         licences=licences_of(task, champion, teacher),
     )
+    judged = verdict_of(artifacts, evaluation, speed, settings=spec.verdict, prices=spec.teacher.known_prices)
     choice = None if products.tiers is None else products.tiers.choice.load()
-    info = replace(_build_info(task, artifacts, speed.summary, audit), cascade=choice)
+    info = replace(
+        _build_info(task, artifacts, dict(figures(judged)), audit), cascade=choice, decision=judged.decision.sentence
+    )
     page = Page(render_report(evaluation, info), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
         "exported": products.made.exported,
@@ -110,6 +118,8 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         "evaluation": products.evaluation,
         "audit": products.audit,
     }
+    if products.refusal is not None:
+        inputs["refusal"] = products.refusal
     if products.tiers is not None:
         inputs |= {"cascade": products.tiers.choice, **products.tiers.exported}
     released = run(PACKAGE, params, inputs=inputs, resources={"report": page, "code": code})
@@ -126,7 +136,9 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     for label in rows.kept["label"]:
         counts[label] += 1
     shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
-    return Outcome(evaluation, audit, gate, version, released.folder, 0.0, None, shortfall, unfinished)
+    return Outcome(
+        evaluation, audit, gate, version, released.folder, 0.0, None, shortfall, judged=judged, unfinished=unfinished
+    )
 
 
 def _tags(student: str, evaluation: Evaluation, code: Code) -> dict[str, str]:
@@ -149,6 +161,8 @@ def print_outcome(outcome: Outcome) -> None:
     for line in verdict_table(outcome.evaluation):
         table.add_row(*line)
     console.print()
+    if outcome.judged is not None:
+        console.print(f"{outcome.judged.decision.sentence}\n", soft_wrap=True, markup=False, style="bold")
     console.print(table)
     console.print(f"\n{outcome.sentence}", soft_wrap=True)
     if outcome.shortfall:
@@ -169,7 +183,7 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(f"version {outcome.version.version} ({aliases}): {outcome.folder}", soft_wrap=True)
 
 
-def _build_info(task: Task, artifacts: list[Artifact[Any]], speed: str, audit: Audit) -> BuildInfo:
+def _build_info(task: Task, artifacts: list[Artifact[Any]], facts: dict[str, str], audit: Audit) -> BuildInfo:
     spec = task.spec
     stages, examples = [], []
     for artifact in artifacts:
@@ -194,7 +208,7 @@ def _build_info(task: Task, artifacts: list[Artifact[Any]], speed: str, audit: A
         audit=audit,
         seconds=sum(stage.seconds for stage in stages),
         rejected_examples=tuple(examples),
-        facts={"speed and size": speed, **_voter_facts(artifacts)},
+        facts={**facts, **_voter_facts(artifacts)},
         versions={name: importlib.metadata.version(name) for name in ("onnxruntime", "scikit-learn", "torch")},
         built_at=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     )

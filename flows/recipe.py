@@ -31,6 +31,8 @@ from factory.records import Origin, Predictions, Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
 from factory.release.measure import MEASURE, Machine, MeasureParams, Speed
+from factory.release.refusal import REFUSAL, Refusal, RefusalParams
+from factory.release.robustness import ROBUSTNESS, Robustness, RobustnessParams
 from factory.spec import Plugin
 from factory.store import Artifact
 from factory.students.training import FittedStudent, resources_for
@@ -104,6 +106,8 @@ class Products:
     speed: Artifact[Speed]
     audit: Artifact[Audit]
     tiers: Tiers | None = None
+    robustness: Artifact[Robustness] | None = None
+    refusal: Artifact[Refusal] | None = None
 
 
 def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teacher] = NOBODY) -> Products:
@@ -131,7 +135,9 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     speed = run(
         MEASURE, MeasureParams(), inputs={"exported": made.exported, "rows": rows}, resources={"machine": Machine()}
     )
-    return Products(files, rows, taught, made, evaluation, speed, audit, tiers)
+    robustness = probe(task, files, made, run)
+    refusal = allow_refusal(task, files, made, rows, run)
+    return Products(files, rows, taught, made, evaluation, speed, audit, tiers, robustness, refusal)
 
 
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
@@ -405,7 +411,13 @@ def judge(
         The evaluation.
     """
     spec = task.spec
-    params = EvaluateParams(labels=spec.label_names, champion=made.champion, regime=regime(task), seed=spec.seed)
+    params = EvaluateParams(
+        labels=spec.label_names,
+        champion=made.champion,
+        regime=regime(task),
+        seed=spec.seed,
+        margin=spec.verdict.margin,
+    )
     if "holdout" not in files:
         return run(EVALUATE, params, inputs={"rows": rows, "student": made.students[made.champion].oof})
     holdout = files["holdout"]
@@ -422,6 +434,25 @@ def judge(
     if spec.labelling.ask_directly:
         contenders["teacher"] = label_sample(task, holdout, spec.labelling.ask_directly, "holdout", teacher, run)
     return run(EVALUATE, params, inputs={"holdout": holdout, **contenders})
+
+
+def allow_refusal(
+    task: Task, files: Mapping[str, Artifact[Rows]], made: Made, rows: Artifact[Rows], run: Runner
+) -> Artifact[Refusal] | None:
+    """Choose on real texts which ones the student may refuse, where the spec lets it."""
+    if task.spec.refuse is None:
+        return None
+    real = files.get("calibration") or files["pool"]
+    inputs: dict[str, Artifact[Any]] = {"exported": made.exported, "rows": real, "seen": rows}
+    return run(REFUSAL, RefusalParams(rate=task.spec.refuse), inputs=inputs)
+
+
+def probe(task: Task, files: Mapping[str, Artifact[Rows]], made: Made, run: Runner) -> Artifact[Robustness] | None:
+    """Perturb the gold rows and ask the exported student again; nothing is chosen by what it says."""
+    if "holdout" not in files:
+        return None
+    params = RobustnessParams(seed=task.spec.seed)
+    return run(ROBUSTNESS, params, inputs={"exported": made.exported, "rows": files["holdout"]})
 
 
 def regime(task: Task) -> Regime:

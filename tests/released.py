@@ -19,7 +19,18 @@ from factory.store import Artifact, Stage, run_stage
 from tests.tiny_encoder import LABELS, fitted_tiny, labelled_rows
 
 SPEED = Speed(
-    p50_ms=1.0, p95_ms=2.0, texts_per_s=1500, size_mb=0.1, n_calls=300, n_batch=1000, threads=2, machine="a machine"
+    p50_ms=1.0,
+    p95_ms=2.0,
+    p99_ms=3.0,
+    texts_per_s=1500,
+    size_mb=0.1,
+    memory_mb=90,
+    joules_per_thousand=13.3,
+    energy="estimated",
+    n_calls=300,
+    n_batch=1000,
+    threads=2,
+    machine="a machine",
 )
 LINEAGE = Lineage(
     spec_sha256="5" * 64,

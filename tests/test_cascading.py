@@ -119,3 +119,18 @@ def test_report_and_card_say_what_is_promised(built: Built) -> None:
         assert "With confidence 70 %, at least 50 % of the answers are what the teacher would say" in text
     assert "texts that reach teacher, %" in page
     assert "<script" not in page
+
+
+@pytest.mark.slow
+def test_the_verdict_is_read_from_what_the_build_stored_and_ends_with_its_exit_code(built: Built) -> None:
+    judged = built.outcome.judged
+    assert judged is not None
+    arguments = ["verdict", "scripted", "--task", str(built.folder), "--out", str(built.outputs)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == judged.decision.choice.exit_code, done.output
+    assert done.stdout.startswith(judged.decision.sentence)
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert (told["verdict"], told["exit_code"]) == (judged.decision.choice.value, done.exit_code)
+    assert told["cost"] == json.loads(json.dumps(judged.as_json()))["cost"]
+    assert len(told["robustness"]["perturbed"]) == 6
+    assert judged.decision.sentence in (built.outcome.folder / "report.html").read_text(encoding="utf-8")

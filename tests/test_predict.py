@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from factory.records import Origin, TextRow, text_dataset
 from factory.release import predict
-from factory.release.predict import FORMAT_VERSION, ArtifactError, Predictor
+from factory.release.predict import FORMAT_VERSION, REJECTING_VERSION, ArtifactError, Predictor, familiarity
 from factory.spec import Label
 from factory.students.tfidf_linear import TfidfLinear
 
@@ -125,11 +125,40 @@ def test_the_temperature_softens_probabilities(artifact: Path, tmp_path: Path) -
     np.testing.assert_allclose(np.log(hot[0, 0] / hot[0, 1]) * 2, np.log(cold[0, 0] / cold[0, 1]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, "1", None])
+@pytest.mark.parametrize("version", [0, REJECTING_VERSION + 1, "1", None])
 def test_a_config_of_another_format_is_refused(tmp_path: Path, version: object) -> None:
     write_artifact(tmp_path, format_version=version)
-    with pytest.raises(ArtifactError, match=r"expected format_version 1, got"):
+    with pytest.raises(ArtifactError, match=r"expected format_version 1 or 2, got"):
         Predictor(tmp_path)
+
+
+def test_an_artifact_with_a_rule_says_which_texts_it_would_rather_not_answer(artifact: Path, tmp_path: Path) -> None:
+    known, foreign = Predictor(artifact).predict_logits(["play jazz", "zzzz"])
+    below = float(familiarity(np.stack([known, foreign])).mean())
+    rule = {"score": "energy", "below": below}
+    write_artifact(tmp_path, format_version=REJECTING_VERSION, rejection=rule)
+    answers = Predictor(tmp_path).predict(["play jazz", "zzzz"])
+    assert [answer["abstained"] for answer in answers] == [False, True]
+    assert {**answers[1], "abstained": None} == {**Predictor(artifact).predict(["zzzz"])[0], "abstained": None}
+    assert run(tmp_path, "zzzz").stdout.startswith("abstain\t")
+
+
+def test_an_artifact_without_a_rule_answers_as_before(artifact: Path) -> None:
+    assert set(Predictor(artifact).predict(["zzzz"])[0]) == {"label", "probability", "probabilities"}
+
+
+@pytest.mark.parametrize(
+    "rule", [1, {}, {"score": "energy"}, {"score": "distance", "below": 1}, {"score": "energy", "below": True}]
+)
+def test_an_odd_rule_is_refused(tmp_path: Path, rule: object) -> None:
+    write_artifact(tmp_path, format_version=REJECTING_VERSION, rejection=rule)
+    with pytest.raises(ArtifactError, match=r"config\.json: rejection: expected"):
+        Predictor(tmp_path)
+
+
+def test_familiarity_is_the_log_of_the_sum_of_exponentials_and_does_not_overflow() -> None:
+    np.testing.assert_allclose(familiarity(np.array([[0.0, 0.0], [1000.0, 1000.0]])), [np.log(2), 1000 + np.log(2)])
+    assert familiarity(np.zeros((0, 2))).shape == (0,)
 
 
 @pytest.mark.parametrize(("file", "match"), [("config.json", "not JSON"), ("model.onnx", "expected an ONNX graph")])

@@ -77,7 +77,8 @@ def _answer(model: "Answering", asked: list[str] | None, in_: Path | None, to: P
             print_json({"text": text, **answer}, indent=None)
         else:
             tier = f"{answer['tier']}\t" if "tier" in answer else ""
-            typer.echo(f"{answer['label']}\t{answer['probability']:.3f}\t{tier}{text}")
+            label = "abstain" if answer.get("abstained") else answer["label"]
+            typer.echo(f"{label}\t{answer['probability']:.3f}\t{tier}{text}")
 
 
 def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:

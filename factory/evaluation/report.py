@@ -79,6 +79,8 @@ class BuildInfo:
     rejected_examples: tuple[RejectedExample, ...] = ()
     audit: Audit | None = None
     cascade: CascadeChoice | None = None
+    decision: str = ""
+    """Replace, cascade or keep, and why; shown first."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further measurements of the artifact, such as size and milliseconds an answer, as they shall be shown."""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -4,21 +4,26 @@ The one stage whose files hold measured time: they differ from run to run and fr
 is part of the fingerprint, and what depends on them is made anew when they are.
 """
 
+import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from factory.errors import FactoryError
+from factory.evaluation.cost import WATTS_PER_THREAD
 from factory.evaluation.result import JsonResult, Number
 from factory.events import Progressed, emit
 from factory.records import Rows
+from factory.release.energy import joules_between, read_joules
 from factory.release.export import Exported
 from factory.release.predict import Predictor
 from factory.spec import Model
@@ -46,10 +51,17 @@ class Speed(JsonResult):
     p50_ms: Number
     """Median of one text asked alone, from the text to the probabilities."""
     p95_ms: Number
+    p99_ms: Number
     texts_per_s: Number
     """Texts asked in batches."""
     size_mb: Number
     """Bytes on disk of all that is needed to predict, in millions; card and report come on top."""
+    memory_mb: Number
+    """Most memory of a process that runs `predict.py` on one text, in millions of bytes."""
+    joules_per_thousand: Number
+    """Energy of a thousand answers in batches."""
+    energy: Literal["measured", "estimated"]
+    """By the processor's own meter, or seconds times assumed watts where it cannot be read."""
     n_calls: int
     n_batch: int
     threads: int
@@ -85,10 +97,10 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
         machine: Where this runs.
 
     Returns:
-        Quantiles of single answers, throughput, size.
+        Quantiles of single answers, throughput, size, memory, energy.
 
     Raises:
-        FactoryError: There is no text to ask with.
+        FactoryError: There is no text to ask with, or the folder's own program fails.
     """
     texts = list(rows.kept["text"])
     if not texts:
@@ -103,11 +115,19 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
         emit(Progressed(MEASURE.name, params.n_calls, params.n_calls, "texts", "in batches"))
         batch = texts[: params.n_batch]
         batches_s: list[float] = []
+        metered = read_joules()
         while sum(batches_s) < BATCH_SECONDS:
             batches_s.append(_seconds(predictor, batch))
+        joules = joules_between(metered, read_joules())
+        memory_mb = _memory_mb(folder, texts[0])
+    assumed = sum(batches_s) * _n_threads() * WATTS_PER_THREAD
     return Speed(
         p50_ms=float(np.quantile(single_s, 0.5)) * 1e3,
         p95_ms=float(np.quantile(single_s, 0.95)) * 1e3,
+        p99_ms=float(np.quantile(single_s, 0.99)) * 1e3,
+        memory_mb=memory_mb,
+        joules_per_thousand=1000 * (assumed if joules is None else joules) / (len(batch) * len(batches_s)),
+        energy="estimated" if joules is None else "measured",
         texts_per_s=len(batch) / float(np.median(batches_s)),
         size_mb=exported.size_mb,
         n_calls=params.n_calls,
@@ -117,13 +137,27 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
     )
 
 
-MEASURE = Stage("measure", 1, MeasureParams, measure, Speed)
+MEASURE = Stage("measure", 2, MeasureParams, measure, Speed)
 
 
 def _seconds(predictor: Predictor, texts: list[str]) -> float:
     started = time.perf_counter()
     predictor.predict_proba(texts)
     return time.perf_counter() - started
+
+
+def _memory_mb(folder: Path, text: str) -> float:
+    """Run the folder's own program and ask the system what it took; 0 where the system does not tell."""
+    # A text of its own file: one that begins with a dash would be an option.
+    asked = folder / "asked.jsonl"
+    asked.write_text(json.dumps({"text": text}) + "\n", encoding="utf-8")
+    command = [sys.executable, str(folder / "predict.py"), "--in", str(asked)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise FactoryError(f"measure: predict.py ended with {process.returncode}", hint=f"run {' '.join(command)}")
+    return float(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _n_threads() -> int:

@@ -23,6 +23,7 @@ from factory.release.export import Exported
 from factory.release.files import Files
 from factory.release.gate import GateResult, check_gate
 from factory.release.measure import Speed
+from factory.release.refusal import Refusal, with_refusal
 from factory.spec import Gate, Label, Model
 from factory.store import Artifact, Result, Stage
 
@@ -109,6 +110,7 @@ def package(
     report: Page,
     code: Code,
     cascade: CascadeChoice | None = None,
+    refusal: Refusal | None = None,
     **tiers: Exported,
 ) -> Release:
     """Put card, report and lineage beside the exported files.
@@ -122,6 +124,7 @@ def package(
         report: The page for people.
         code: What made them.
         cascade: Thresholds of the task's cascade, where it has one.
+        refusal: Below which familiarity a text is refused, where some may be.
         **tiers: The students that are its tiers, by name; the released one need not be among them.
 
     Returns:
@@ -136,6 +139,8 @@ def package(
     }
     if cascade is not None:
         added |= _tiers(params, cascade, tiers)
+    if refusal is not None:
+        added["config.json"] = with_refusal(exported.contents["config.json"], refusal)
     return Release({**exported.contents, **added})
 
 

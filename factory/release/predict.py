@@ -19,12 +19,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO, TypedDict
+from typing import Any, NotRequired, Protocol, TextIO, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 FORMAT_VERSION = 1
+REJECTING_VERSION = 2
+"""Of an artifact that may say `abstained`; a program that reads version 1 only would answer instead."""
 BATCH_CELLS = 4096
 """Inputs in one run of the graph, padding included: 256 texts of 16 tokens."""
 CHUNK_TEXTS = 2048
@@ -43,6 +45,8 @@ class Answer(TypedDict):
     label: str
     probability: float
     probabilities: dict[str, float]
+    abstained: NotRequired[bool]
+    """Only of artifacts with a rule for it: the text seems to belong to no label, and `label` is but the nearest."""
 
 
 class Answering(Protocol):
@@ -60,6 +64,7 @@ class Predictor:
         self.config: dict[str, Any] = _read_config(self.folder)
         self.labels: tuple[str, ...] = tuple(self.config["labels"])
         self._temperature = float(self.config.get("calibration_temperature", 1.0))
+        self._reject_below = _rejection(self.folder, self.config)
         inputs = self.config["inputs"]
         self._featurisers = [
             self._featuriser(part) for part in (inputs["parts"] if inputs["kind"] == "both" else [inputs])
@@ -68,7 +73,11 @@ class Predictor:
 
     def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return calibrated probabilities, shape (n_texts, n_labels), rows sum to 1, columns as in `labels`."""
-        probs = np.zeros((len(texts), len(self.labels)))
+        return _softmax(self.predict_logits(texts))
+
+    def predict_logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return what `predict_proba` is the softmax of, shape (n_texts, n_labels)."""
+        logits = np.zeros((len(texts), len(self.labels)))
         for start in range(0, len(texts), CHUNK_TEXTS):
             rows = [featurise.rows(texts[start : start + CHUNK_TEXTS]) for featurise in self._featurisers]
             # Of two kinds of inputs, the first are tokens, and the encoder that reads them takes nearly all the time.
@@ -77,19 +86,25 @@ class Predictor:
                 for featurise, its_rows in zip(self._featurisers, rows, strict=True):
                     cells = _pad([its_rows[position] for position in batch], featurise.value_type)
                     feeds.update(zip(featurise.names, cells, strict=True))
-                (logits,) = self._session.run(["logits"], feeds)
-                probs[start + batch] = _softmax(logits.astype(np.float64) / self._temperature)
-        return probs
+                (found,) = self._session.run(["logits"], feeds)
+                logits[start + batch] = found.astype(np.float64) / self._temperature
+        return logits
 
     def predict(self, texts: Sequence[str]) -> list[Answer]:
         """Return the most probable label of each text with its probability, and those of all labels."""
         answers: list[Answer] = []
-        for row in self.predict_proba(texts):
+        logits = self.predict_logits(texts)
+        for row, score in zip(_softmax(logits), familiarity(logits).tolist(), strict=True):
             best = int(row.argmax())
             probabilities = dict(zip(self.labels, row.tolist(), strict=True))
-            answers.append(
-                {"label": self.labels[best], "probability": float(row[best]), "probabilities": probabilities}
-            )
+            answer: Answer = {
+                "label": self.labels[best],
+                "probability": float(row[best]),
+                "probabilities": probabilities,
+            }
+            if self._reject_below is not None:
+                answer["abstained"] = not score >= self._reject_below
+            answers.append(answer)
         return answers
 
     def _featuriser(self, inputs: dict[str, Any]) -> "_Tokens | _NGrams":
@@ -201,6 +216,30 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
+def familiarity(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return minus the energy of each text, shape (n_texts,): the lower, the less it is like what was trained on.
+
+    Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, arXiv:2010.03759.
+    """
+    if not len(logits):
+        return np.zeros(0)
+    top = logits.max(axis=1, keepdims=True)
+    return np.asarray(top[:, 0] + np.log(np.exp(logits - top).sum(axis=1)))
+
+
+def _rejection(folder: Path, config: dict[str, Any]) -> float | None:
+    """Return the familiarity below which a text is refused, None where the artifact has no such rule."""
+    rule = config.get("rejection")
+    if rule is None:
+        return None
+    below = rule.get("below") if isinstance(rule, dict) and rule.get("score") == "energy" else None
+    if isinstance(below, bool) or not isinstance(below, int | float) or not math.isfinite(below):
+        raise ArtifactError(
+            f'{folder / "config.json"}: rejection: expected {{"score": "energy", "below": number}}, got {rule!r}'
+        )
+    return float(below)
+
+
 def _open_session(path: Path) -> Any:
     # Read at import, which else leaves a device id in the user's cache folder; `disable_telemetry_events` is too late.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -231,9 +270,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ArtifactError(f"{path}: not JSON: {error}") from error
     found = config.get("format_version") if isinstance(config, dict) else None
-    if found != FORMAT_VERSION:
+    if found not in (FORMAT_VERSION, REJECTING_VERSION):
+        known = f"{FORMAT_VERSION} or {REJECTING_VERSION}"
         raise ArtifactError(
-            f"{path}: expected format_version {FORMAT_VERSION}, got {found!r}; use the predict.py of that artifact"
+            f"{path}: expected format_version {known}, got {found!r}; use the predict.py of that artifact"
         )
     return dict(config)
 
@@ -325,7 +365,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         texts = options.texts or [line.rstrip("\r\n") for line in sys.stdin]
         for text, answer in zip(texts, predictor.predict(texts), strict=True):
             line = json.dumps({"text": text, **answer})
-            print(line if options.json else f"{answer['label']}\t{answer['probability']:.3f}")
+            label = "abstain" if answer.get("abstained") else answer["label"]
+            print(line if options.json else f"{label}\t{answer['probability']:.3f}")
     except (ArtifactError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

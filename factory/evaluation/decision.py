@@ -1,0 +1,88 @@
+"""The verdict in one word: replace the LLM, put a cascade in front of it, or keep it."""
+
+from enum import StrEnum
+
+from factory.evaluation.cascade import CascadeChoice
+from factory.evaluation.result import Part
+from factory.evaluation.verdict import Difference, Evaluation, in_percent, in_points
+
+
+class Choice(StrEnum):
+    """What to do with the LLM."""
+
+    REPLACE = "replace"
+    CASCADE = "cascade"
+    KEEP = "keep"
+
+    @property
+    def exit_code(self) -> int:
+        """What `factory verdict` ends with, for scripts."""
+        return {Choice.REPLACE: 0, Choice.CASCADE: 3, Choice.KEEP: 4}[self]
+
+
+class Decision(Part):
+    """What to do, and why."""
+
+    choice: Choice
+    why: str
+    is_estimate: bool
+    """True when no person labelled the rows it stands on."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict for a person."""
+        what = {
+            Choice.REPLACE: "Replace the LLM",
+            Choice.CASCADE: "Put the cascade in front of the LLM",
+            Choice.KEEP: "Keep the LLM",
+        }[self.choice]
+        return f"{what}: {self.why}"
+
+
+def decide(evaluation: Evaluation, cascade: CascadeChoice | None) -> Decision:
+    """Decide by the paired comparison with the LLM on gold rows, and by what a cascade was shown to keep.
+
+    Args:
+        evaluation: Figures of the released student and of the teacher.
+        cascade: Thresholds that were chosen for the task, if it has any.
+
+    Returns:
+        *Replace* where the student is surely within the spec's margin of the teacher; else *cascade* where one was
+        certified that answers something without the teacher; else *keep*.
+    """
+    difference = evaluation.versus_teacher if evaluation.gold else None
+    if difference is not None and difference.is_non_inferior:
+        return Decision(choice=Choice.REPLACE, why=_no_worse(difference), is_estimate=False)
+    not_shown = _why_not(evaluation, difference)
+    if cascade is not None and cascade.is_certified and cascade.calls_teacher and cascade.last_share.value < 1:
+        share = f"only {in_percent(cascade.last_share)} % of the texts need the LLM"
+        why = f"{not_shown}, but {share}. {cascade.promise}"
+        return Decision(choice=Choice.CASCADE, why=why, is_estimate=cascade.truth != "gold")
+    return Decision(choice=Choice.KEEP, why=f"{not_shown}{_remedy(evaluation, difference)}.", is_estimate=False)
+
+
+def _no_worse(difference: Difference) -> str:
+    margin = f"{100 * difference.margin:g} points"
+    said = "is better" if difference.accuracy.low > 0 else f"is no more than {margin} worse"
+    return f"on {difference.n:,} gold rows the student {said}: {in_points(difference.accuracy)} points."
+
+
+def _why_not(evaluation: Evaluation, difference: Difference | None) -> str:
+    if not evaluation.gold:
+        return "there are no gold rows, so nothing shows that the student alone is as good"
+    if difference is None:
+        return "the LLM was not asked about the gold rows, so nothing shows that the student alone is as good"
+    points, margin = in_points(difference.accuracy), f"{100 * difference.margin:g} points"
+    if difference.accuracy.high < -difference.margin:
+        return f"on {difference.n:,} gold rows the student is worse by more than {margin} ({points} points)"
+    return f"on {difference.n:,} gold rows the student is not shown to be within {margin} of the LLM ({points} points)"
+
+
+def _remedy(evaluation: Evaluation, difference: Difference | None) -> str:
+    if not evaluation.gold:
+        return "; label some real rows and name them under data.holdout"
+    if difference is None:
+        return "; raise labelling.ask_directly"
+    if difference.accuracy.high >= -difference.margin and difference.n < evaluation.n_rows:
+        return f"; raise labelling.ask_directly, there are {evaluation.n_rows:,} gold rows"
+    return ""

@@ -1,0 +1,191 @@
+"""`factory verdict`: from what a build stored to one sentence, and the figures under it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from factory.errors import ArtifactMissing
+from factory.evaluation.cascade import CASCADE, CascadeChoice
+from factory.evaluation.comparison import EVALUATE
+from factory.evaluation.cost import Cost, Side, StageCost, cost_of
+from factory.evaluation.decision import Decision, decide
+from factory.evaluation.result import JsonResult
+from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, in_percent, in_points, verdict_table
+from factory.release.measure import MEASURE, Speed
+from factory.release.package import LINEAGE, Lineage, Release
+from factory.release.registry import Registry
+from factory.release.robustness import ROBUSTNESS, Robustness
+from factory.spec import Prices, VerdictSpec
+from factory.store import Artifact, Stage
+
+ASKING = "annotate-"
+"""Begins the names of the stages in which the teacher labels texts and does nothing else."""
+EMBEDDED = "embedded:"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do with the LLM, and everything that says so."""
+
+    decision: Decision
+    evaluation: Evaluation
+    speed: Speed
+    cost: Cost
+    cascade: CascadeChoice | None = None
+    robustness: Robustness | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the verdict for programs."""
+        return {
+            "verdict": self.decision.choice.value,
+            "exit_code": self.decision.choice.exit_code,
+            "sentence": self.decision.sentence,
+            "is_estimate": self.decision.is_estimate,
+            "evaluation": self.evaluation.model_dump(mode="json"),
+            "cascade": self.cascade and self.cascade.model_dump(mode="json"),
+            "robustness": self.robustness and self.robustness.model_dump(mode="json"),
+            "speed": self.speed.model_dump(mode="json"),
+            "cost": self.cost.model_dump(mode="json"),
+        }
+
+
+def verdict_of(
+    stages: Sequence[Artifact[Any]],
+    evaluation: Evaluation,
+    speed: Speed,
+    *,
+    settings: VerdictSpec,
+    prices: Prices | None,
+) -> Verdict:
+    """Decide by the stored stages of one build.
+
+    Args:
+        stages: All of them.
+        evaluation: Their evaluation.
+        speed: Their measurement.
+        settings: The spec's `verdict`.
+        prices: Of the teacher, where they are known.
+
+    Returns:
+        The verdict.
+    """
+    cascade, robustness = _found(stages, CASCADE), _found(stages, ROBUSTNESS)
+    seconds = 1 / speed.texts_per_s
+    hourly = settings.machine_usd_per_hour
+    student = Side(
+        seconds_per_answer=seconds,
+        usd_per_million=None if hourly is None else hourly * seconds * 1e6 / 3600,
+        joules_per_thousand=speed.joules_per_thousand,
+        energy=speed.energy,
+    )
+    costs = {stage.folder.parent.name: _stage_cost(stage) for stage in stages}
+    teachers = {str(stage.manifest["key"]["resources"].get("teacher", "")) for stage in stages}
+    cost = cost_of(
+        list(costs.values()),
+        [cost for name, cost in costs.items() if name.startswith(ASKING)],
+        student,
+        usd_per_million_tokens=None
+        if prices is None
+        else (prices.input_usd_per_million, prices.output_usd_per_million),
+        is_local=any(teacher.startswith(EMBEDDED) for teacher in teachers),
+        threads=speed.threads,
+    )
+    return Verdict(decide(evaluation, cascade), evaluation, speed, cost, cascade, robustness)
+
+
+def read_verdict(
+    outputs: Path, name: str, version: str | None, settings: VerdictSpec, prices: Prices | None
+) -> Verdict:
+    """Decide again by what the build of a registered release stored.
+
+    Args:
+        outputs: Folder of all tasks' outputs.
+        name: Of the task.
+        version: A number or an alias; default: the champion, else the candidate.
+        settings: The spec's `verdict`; its margin was applied when the release was built.
+        prices: Of the teacher, where they are known.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ArtifactMissing: No such release, or its stages are no longer stored.
+        ArtifactCorrupt: A file is not the one that was stored.
+    """
+    folder = Registry(outputs).resolve(name, version)
+    Artifact(folder, Release, was_cached=True).check()
+    lineage = Lineage.model_validate_json(_without_code((folder / LINEAGE).read_bytes()))
+    root = outputs / name
+    stages = [Artifact[Any](root / one.stage / one.fingerprint, JsonResult, was_cached=True) for one in lineage.stages]
+    missing = [stage.folder for stage in stages if not stage.folder.is_dir()]
+    evaluation, speed = _found(stages, EVALUATE), _found(stages, MEASURE)
+    if missing or evaluation is None or speed is None:
+        gone = missing[0] if missing else root / EVALUATE.name
+        raise ArtifactMissing(f"{gone}: this stage of the release is no longer stored", hint="build the task again")
+    return verdict_of(stages, evaluation, speed, settings=settings, prices=prices)
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print a verdict for people, the sentence first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a pipe has no width; the table should not be folded
+    estimate = " (an estimate: no person labelled these rows)" if verdict.decision.is_estimate else ""
+    console.print(f"{verdict.decision.sentence}{estimate}", soft_wrap=True, markup=False, style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for position, heading in enumerate(VERDICT_COLUMNS):
+        table.add_column(heading, justify="left" if position == 0 else "right")
+    for line in verdict_table(verdict.evaluation):
+        table.add_row(*line)
+    console.print()
+    console.print(table)
+    console.print()
+    for name, value in figures(verdict):
+        console.print(f"{name}: {value}", soft_wrap=True, markup=False)
+
+
+def figures(verdict: Verdict) -> list[tuple[str, str]]:
+    """Return what a person may want to know besides the contenders: name and value."""
+    speed = verdict.speed
+    found = [
+        ("one text", f"{speed.p50_ms:.2f} ms (p95 {speed.p95_ms:.2f}, p99 {speed.p99_ms:.2f})"),
+        (
+            "in batches",
+            f"{speed.texts_per_s:,.0f} texts/s; {speed.size_mb:.1f} MB on disk, {speed.memory_mb:.0f} MB of memory",
+        ),
+        *verdict.cost.lines,
+    ]
+    if verdict.robustness is not None:
+        found += [
+            (f"accuracy with {one.name}", f"{in_percent(one.accuracy)} %, {in_points(one.change)} points")
+            for one in verdict.robustness.perturbed
+        ]
+    if verdict.cascade is not None:
+        found.append(("cascade", verdict.cascade.summary))
+    return found
+
+
+def _found(stages: Sequence[Artifact[Any]], stage: Stage[Any]) -> Any:
+    """Return the result of a stage, or None where the build has none."""
+    artifact = next((one for one in stages if one.folder.parent.name == stage.name), None)
+    return artifact and Artifact(artifact.folder, stage.result, was_cached=True).load()
+
+
+def _stage_cost(stage: Artifact[Any]) -> StageCost:
+    varying = stage.manifest["varying"]
+    return StageCost(
+        seconds=varying["seconds"],
+        calls=varying.get("teacher_calls", 0),
+        prompt_tokens=varying.get("prompt_tokens", 0),
+        completion_tokens=varying.get("completion_tokens", 0),
+    )
+
+
+def _without_code(lineage: bytes) -> str:
+    """Drop the part of lineage.json that the model does not know."""
+    return json.dumps({key: value for key, value in json.loads(lineage).items() if key != "code"})
