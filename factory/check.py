@@ -278,6 +278,7 @@ def _voter_problems(source: Source) -> list[Problem]:
     declared = _value_at(source, ("teachers",))
     voters = _plugins_in(source, ("labelling", "voters"))
     has_pool = _value_at(source, ("data", "pool")) is not None
+    has_pool &= _value_at(source, ("labelling", "label_pool")) != 0
     found = wrong_teachers(voters, declared if isinstance(declared, dict) else (), has_pool=has_pool)
     return [source.problem(source.existing(path), message) for path, message in found]
 

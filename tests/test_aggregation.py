@@ -1,5 +1,7 @@
 """One answer out of many votes: hostile votes, known truths, and voters who repeat each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -209,6 +211,8 @@ def test_pooled_opinions_leave_what_is_plausible_to_everybody() -> None:
     votes = Votes(LABELS, ("teacher", "nearest"), np.array([[0, 1]]), probs)
     posterior = solve("pooled", votes).posterior[0]
     assert posterior == pytest.approx(np.array([0.05, 0.2025, 0.0225]) / 0.275)
+    among = replace(votes_of([[0, ABSTAIN]]), probs=np.array([[[0.75, 0.25, 0.0], [0.0, 0.0, 0.0]]]))
+    assert solve("pooled", among).posterior[0] == pytest.approx([0.6, 0.2, 0.2])
     bare = solve("pooled", votes_of([[0, ABSTAIN]])).posterior[0]
     assert bare == pytest.approx([0.8, 0.1, 0.1])
 

@@ -331,7 +331,7 @@ def test_other_teachers_need_a_pool_to_vote_on(tmp_path: Path) -> None:
     folder = pool_task(tmp_path / "task")
     spec = (folder / "spec.yaml").read_text(encoding="utf-8").replace("data:\n  pool: pool.jsonl\n", "")
     (folder / "spec.yaml").write_text(spec + "teachers: {big: {name: embedded}}\n", encoding="utf-8")
-    with pytest.raises(SpecError, match="votes on pool rows, and there are none"):
+    with pytest.raises(SpecError, match="votes on pool rows, and none are labelled"):
         check_task(folder)
 
 

@@ -103,4 +103,4 @@ def _relabelled(row: dict[str, Any], label: str, posterior: list[float], replies
     )
 
 
-AGGREGATE: Stage[Rows] = Stage("aggregate", 2, AggregateParams, aggregate, Rows)
+AGGREGATE: Stage[Rows] = Stage("aggregate", 3, AggregateParams, aggregate, Rows)

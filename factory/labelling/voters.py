@@ -199,7 +199,8 @@ def wrong_teachers(
             found.append(((*path, "params", "teacher"), f"{name!r} is {known}"))
     for name in declared:
         if not has_pool:
-            found.append((("teachers", name), "votes on pool rows, and there are none: name a file under data.pool"))
+            why = "votes on pool rows, and none are labelled: data.pool and labelling.label_pool say which"
+            found.append((("teachers", name), why))
         elif name not in asked:
             remedy = f"name it among labelling.voters: {{name: teacher, params: {{teacher: {name}}}}}"
             found.append((("teachers", name), f"nobody asks it: {remedy}"))

@@ -27,15 +27,18 @@ class PooledParams(Model):
     """How far bare labels are believed."""
 
     trust: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Probability of the label that a voter without a distribution gives; the other labels share the rest."""
+    """Probability of the label that a voter without a distribution gives, or of those in a candidate set, together; the
+    other labels share the rest."""
 
 
 def pool_opinions(params: PooledParams, votes: Votes) -> Consensus:
     """Multiply what all voters think of an item; silence changes nothing, and without votes all labels are equal."""
     n_labels = len(votes.labels)
     probs = votes.outcomes(soft=True)[:, :, :n_labels]
-    bare = votes.is_label & (probs.max(axis=2) == 1.0)
-    probs[bare] = probs[bare] * params.trust + (1 - probs[bare]) * (1 - params.trust) / max(1, n_labels - 1)
+    excluded = votes.is_label[:, :, None] & (probs == 0)
+    n_excluded = excluded.sum(axis=2, keepdims=True)
+    rest = (1 - params.trust) / np.maximum(n_excluded, 1)
+    probs = np.where(excluded, rest, np.where(n_excluded > 0, probs * params.trust, probs))
     sources = np.array(votes.sources or votes.voters)
     n_heard = votes.is_label.astype(np.int64) @ (sources[:, None] == sources).astype(np.int64)
     weights = votes.is_label / np.maximum(n_heard, 1)
