@@ -278,14 +278,18 @@ def test_the_command_says_what_is_wrong_before_it_listens(factory: Factory, tmp_
 
 
 @pytest.mark.slow
-def test_the_command_serves_the_registered_champion_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_the_command_serves_the_registered_champion_follows_it_and_stops_when_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from factory.release.registry import Registry
     from tests.released import stored_release
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     environment = {**os.environ, "FACTORY_API_KEY": KEY}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    folder = stored_release(tmp_path).folder
-    Registry(tmp_path).register("tiny", folder, metrics={}, tags={}, passed_gate=True)
+    registry = Registry(tmp_path)
+    for page, passed in (("<p>1</p>", True), ("<p>2</p>", False)):
+        folder = stored_release(tmp_path, page).folder
+        registry.register("tiny", folder, metrics={}, tags={}, passed_gate=passed)
     command = [sys.executable, "-m", "factory", "serve", "tiny", "--outputs", str(tmp_path), "--port", "0"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -295,12 +299,19 @@ def test_the_command_serves_the_registered_champion_until_it_is_told_to_stop(tmp
         one = Running(int(line.partition(";")[0].rpartition(":")[2]), None, None, None)  # type: ignore[arg-type]
         assert one.ask("/v1/predict", {"texts": ["play"]}).status == 401
         reply = one.ask("/v1/predict", {"texts": ["play"]}, authorization=f"Bearer {KEY}")
-        assert reply.json["answers"][0]["label"] == "music"
+        assert (reply.json["version"], reply.json["answers"][0]["label"]) == (1, "music")
+        registry.promote("tiny", "2", force=True)
+        deadline = time.monotonic() + 15
+        while one.ask("/readyz").json["version"] != 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, ""), err
     assert time.monotonic() - started < 10
-    assert [json.loads(line)["status"] for line in err.splitlines()] == [401, 200]
+    logged = [json.loads(line) for line in err.splitlines()]
+    assert [line["status"] for line in logged if line.get("method") == "POST"] == [401, 200]
+    assert [line["version"] for line in logged if line["event"] == "switch"] == [2]
     assert KEY not in err

@@ -7,7 +7,7 @@ model has no need of: a prompt that wraps the text would be classified together 
 import math
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -20,7 +20,7 @@ from factory.serving.http.guard import TRACE
 from factory.serving.http.live import Opened
 from factory.serving.http.problems import Problem, documented
 from factory.serving.http.response_format import content_of
-from factory.serving.http.service import MAX_CHARACTERS, MAX_TEXTS, Service
+from factory.serving.http.service import MAX_TEXTS, Service, Text
 
 MAX_CHOICES = 16
 
@@ -35,14 +35,14 @@ class Part(Body):
     """A part of a message; anything but text is refused."""
 
     type: str
-    text: str | None = None
+    text: Text | None = None
 
 
 class Message(Body):
     """One message."""
 
     role: str
-    content: str | list[Part] | None = None
+    content: Text | list[Part] | None = None
 
 
 class StreamOptions(Body):
@@ -69,7 +69,7 @@ class ChatBody(Body):
 class ClassifyBody(Body):
     """Texts to label; `model` may be any name."""
 
-    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
     model: str = ""
 
 
@@ -93,7 +93,6 @@ def chat(service: Service) -> APIRouter:
     async def classify(request: Request, body: ClassifyBody) -> Response:
         """Label one text or several, in the shape of vLLM's /classify, with label and probability by name."""
         texts = [body.input] if isinstance(body.input, str) else body.input
-        _check_lengths(texts)
         opened, answers = await service.answer(texts, request.scope[TRACE])
         data = [
             {
@@ -192,7 +191,6 @@ def _last_text(body: ChatBody) -> str:
             text = _text_of(message)
             if text is None:
                 raise Problem(400, "unsupported", "expected text as content, got something else", param="messages")
-            _check_lengths([text])
             return text
     raise Problem(400, "no_text", "expected a message with role user: it is the text to label", param="messages")
 
@@ -204,11 +202,6 @@ def _text_of(message: Message) -> str | None:
     if any(part.type != "text" or part.text is None for part in message.content):
         return None
     return "\n".join(part.text or "" for part in message.content)
-
-
-def _check_lengths(texts: Sequence[str]) -> None:
-    if any(len(text) > MAX_CHARACTERS for text in texts):
-        raise Problem(413, "too_large", f"expected texts of at most {MAX_CHARACTERS:,} characters")
 
 
 def _logprobs(answer: Answer, n_top: int) -> dict[str, Any]:

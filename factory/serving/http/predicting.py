@@ -9,9 +9,10 @@ from pydantic_core import to_json
 from factory.serving.explain import MAX_PIECES, cut, weigh, without_each
 from factory.serving.http.guard import TRACE, Trace
 from factory.serving.http.problems import documented
-from factory.serving.http.service import MAX_CHARACTERS, MAX_TEXTS, Service
+from factory.serving.http.service import MAX_TEXTS, Service, Text
 
-Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
+MAX_EXPLAINED = 10_000
+"""Characters of a text to explain, which the model reads up to 65 times."""
 
 
 class Body(BaseModel):
@@ -49,7 +50,7 @@ class Predicted(BaseModel):
 class ExplainBody(Body):
     """The text whose label is explained."""
 
-    text: Text
+    text: Annotated[str, StringConstraints(max_length=MAX_EXPLAINED)]
 
 
 class Weighed(BaseModel):

@@ -33,15 +33,18 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read; between two requests, the first byte of the next head starts the clock."""
-        is_busy = self.cycle is not None and not self.cycle.response_complete
-        if not is_busy:
-            if self._head_timer is None:
-                self._expect_head()
-            self._n_head_bytes += len(data)
+        """Read, and give up a head that is too long."""
         super().data_received(data)
-        if self._head_timer is not None and self._n_head_bytes > HEAD_BYTES and not self.transport.is_closing():
+        if self._head_timer is None or self.transport.is_closing():
+            return
+        self._n_head_bytes += len(data)
+        if self._n_head_bytes > HEAD_BYTES:
             self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request starts its clock."""
+        super().on_message_begin()
+        self._expect_head()
 
     def on_headers_complete(self) -> None:
         """A whole head has come."""
@@ -49,6 +52,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _expect_head(self) -> None:
+        self._stop_expecting()
         self._n_head_bytes = 0
         self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
 
@@ -58,6 +62,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _too_slow(self) -> None:
-        self._head_timer = None
-        if not self.transport.is_closing():
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._expect_head()  # the request before it is still being answered
+        elif not self.transport.is_closing():
             self.transport.close()

@@ -56,6 +56,8 @@ def _check(schema: dict[str, Any], labels: Sequence[str]) -> str | None:
     if found.get("type", "string") != "string" or not {"type", "enum", "const"} & found.keys():
         raise UnsupportedFormat("expected the one property to be a string")
     _check_enum(found, labels)
+    if not str(name).isprintable():
+        raise UnsupportedFormat("expected a property with a printable name")
     return str(name)
 
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from factory.release.predict import Answer
 from factory.serving.http.batching import Batcher, Overloaded
@@ -14,6 +17,8 @@ from factory.serving.http.problems import Problem
 MAX_TEXTS = 1000
 MAX_CHARACTERS = 100_000
 """Of one text; an encoder reads the first hundred words or so, and n-grams all of it."""
+Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
+"""With a constraint pydantic looks into the text, and refuses half characters (lone surrogates) too."""
 
 
 @dataclass(frozen=True)
