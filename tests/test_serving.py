@@ -16,13 +16,17 @@ from pathlib import Path
 import pytest
 
 from factory.errors import FactoryError
-from factory.release.predict import Answer
+from factory.release.cascade_file import CascadeFile
+from factory.release.predict import Answer, Predictor
+from factory.serving.cascade import Cascade, Tier
 from factory.serving.explain import MAX_PIECES, cut, without_each
 from factory.serving.http.batching import MAX_BATCH, Batcher, Overloaded
 from factory.serving.http.journal import JsonLines, TextLog
 from factory.serving.http.settings import Settings, is_loopback, read_key
+from factory.serving.http.tiers import in_tiers
 from tests.conftest import Factory
 from tests.serving import Running, running
+from tests.test_serving_cascade import FILE
 
 KEY = "a-key-that-nobody-guesses"
 
@@ -179,6 +183,41 @@ def test_an_error_of_the_model_ends_the_requests_of_its_run_and_no_other() -> No
         batcher.close()
 
     asyncio.run(scene())
+
+
+def test_in_tiers_a_request_that_waits_for_the_teacher_holds_up_no_other(tmp_path: Path) -> None:
+    teacher_may_go = threading.Event()
+
+    def teach(texts: Sequence[str]) -> list[Answer | None]:
+        assert teacher_may_go.wait(10)
+        return [{"label": "weather", "probability": 1.0, "probabilities": {"music": 0.0, "weather": 1.0}}, None]
+
+    def wrap(student: Predictor) -> Cascade:
+        return Cascade([Tier("tiny-encoder", 0.9, student), Tier("teacher", None, None)], fallback=teach)
+
+    with running(tmp_path, wrap, in_tiers=True) as server, ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(server.ask, "/v1/predict", {"texts": ["play rain", "song snow", "play jazz"]})
+        while server.ask("/metrics").body.count(b"factory_batch_texts_count 1.0") == 0:
+            time.sleep(0.01)
+        (fast,) = server.ask("/v1/predict", {"texts": ["play jazz"]}).json["answers"]
+        assert (fast["tier"], fast["label"], fast["unanswered"]) == ("tiny-encoder", "music", False)
+        teacher_may_go.set()
+        first, second, third = slow.result().json["answers"]
+        assert [first["tier"], second["unanswered"], third["tier"]] == ["teacher", True, "tiny-encoder"]
+        said = server.ask("/v1/explain", {"text": "play rain"}).json
+        assert [word["text"] for word in said["words"]] == ["play", "rain"]
+
+
+def test_a_version_made_for_another_teacher_is_refused(tmp_path: Path) -> None:
+    described = CascadeFile.model_validate(FILE)
+    other = described.model_copy(update={"teacher": "somebody else"})
+    (tmp_path / "cascade.json").write_text(described.model_dump_json())
+
+    class Opened:
+        folder = tmp_path
+
+    with pytest.raises(FactoryError, match="were chosen for the teacher"):
+        in_tiers(other, lambda texts: [])(Opened())  # type: ignore[arg-type]
 
 
 def test_nothing_of_a_text_is_logged_unless_asked(

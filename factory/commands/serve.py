@@ -24,6 +24,12 @@ def serve(
     log_texts: Annotated[
         Path | None, typer.Option("--log-texts", metavar="FILE", help="Append every text and its answer, as JSONL.")
     ] = None,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Answer in tiers: the LLM is asked what no student is sure about.")
+    ] = False,
+    task: Annotated[
+        Path | None, typer.Option("--task", metavar="DIR", help="With --cascade: who the LLM is; default: tasks/NAME.")
+    ] = None,
     out: Outputs = DEFAULT_OUTPUTS,
 ) -> None:
     """Answer over HTTP with the champion, and switch when another version becomes it.
@@ -33,10 +39,14 @@ def serve(
 
         curl -s localhost:8000/v1/predict -H 'content-type: application/json' -d '{"texts": ["play some jazz"]}'
 
+        factory serve snips_intent --cascade
+
         FACTORY_API_KEY=$(cat key) factory serve snips_intent --host 0.0.0.0
 
     A program that asks an LLM to classify needs only another base_url: http://127.0.0.1:8000/v1
     """
+    if task is not None and not cascade:
+        raise typer.BadParameter("--task goes with --cascade")
     from factory.serving.http.run import serve as run
     from factory.serving.http.settings import Settings, read_key
 
@@ -53,5 +63,18 @@ def serve(
         key=read_key(key_env),
         allow_no_key=allow_no_key,
         log_texts=log_texts,
+        in_tiers=cascade,
     )
-    run(settings, started=started)
+    if not cascade:
+        run(settings, started=started)
+        return
+    from factory.serving.cascade import find_cascade
+    from factory.serving.http.tiers import in_tiers
+    from flows.cascading import asking
+
+    settings.check()  # before a teacher is started
+    _, described = find_cascade(out, name, version)
+    if not described.is_certified:
+        typer.echo("warning: no thresholds of this cascade were certified: the LLM is asked everything", err=True)
+    with asking(task or Path("tasks") / name, described, out) as fallback:
+        run(settings, started=started, wrap=in_tiers(described, fallback))

@@ -19,6 +19,7 @@ from factory.serving.http.problems import documented, install
 from factory.serving.http.service import Service
 from factory.serving.http.settings import Settings
 
+CASCADE_THREADS = 8
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,13 +34,12 @@ class Ready(BaseModel):
     """Why the version that the registry names does not answer, while an older one does."""
 
 
-def make_app(settings: Settings, live: Live, *, n_threads: int = 1) -> FastAPI:
+def make_app(settings: Settings, live: Live) -> FastAPI:
     """Build the app.
 
     Args:
         settings: Checked.
         live: What answers.
-        n_threads: Runs at a time: 1 for a student, which uses all cores; more for what waits for others.
 
     Returns:
         An ASGI app; its lifespan follows the registry's alias and ends the threads.
@@ -49,7 +49,12 @@ def make_app(settings: Settings, live: Live, *, n_threads: int = 1) -> FastAPI:
     """
     metrics = Metrics()
     text_log = TextLog(settings.log_texts) if settings.log_texts is not None else None
-    batcher = Batcher(waiting_texts=settings.limits.waiting_texts, n_threads=n_threads, on_batch=metrics.batch)
+    batcher = Batcher(
+        waiting_texts=settings.limits.waiting_texts,
+        n_threads=CASCADE_THREADS if settings.in_tiers else 1,
+        shares=not settings.in_tiers,
+        on_batch=metrics.batch,
+    )
     metrics.serves(live.current)
     live.on_switch = metrics.switch
 

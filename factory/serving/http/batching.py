@@ -41,13 +41,23 @@ class _Asked:
 
 
 class Batcher:
-    """Collects texts of several requests and asks the model in one thread."""
+    """Collects texts of several requests and asks the model in one thread.
+
+    Where answers may take seconds, as a teacher's do, requests share no runs but have several threads: nobody waits
+    for what another asked.
+    """
 
     def __init__(
-        self, *, waiting_texts: int, n_threads: int = 1, on_batch: Callable[[int], None] = lambda n_texts: None
+        self,
+        *,
+        waiting_texts: int,
+        n_threads: int = 1,
+        shares: bool = True,
+        on_batch: Callable[[int], None] = lambda n_texts: None,
     ) -> None:
         self._limit = waiting_texts
         self._on_batch = on_batch
+        self._shares = shares
         self._threads = ThreadPoolExecutor(n_threads, thread_name_prefix="model")
         self._free = n_threads
         self._queue: deque[_Asked] = deque()
@@ -121,6 +131,8 @@ class Batcher:
             room -= asked.n_taken - start
             if asked.n_taken < len(asked.texts):
                 self._queue.append(asked)
+            if not self._shares:
+                break
         return parts
 
     def _hand_out(self, parts: list[tuple[_Asked, int, int]], done: "asyncio.Future[Sequence[Answer]]") -> None:

@@ -37,6 +37,8 @@ class Labelled(BaseModel):
     probabilities: dict[str, float] | None = None
     tier: str | None = None
     """Of a cascade: who answered."""
+    unanswered: bool | None = None
+    """Of a cascade: the teacher should have answered and did not; this is what a student said, unsure as it was."""
 
 
 class Predicted(BaseModel):

@@ -41,6 +41,8 @@ class Settings:
     allow_no_key: bool = False
     limits: Limits = Limits()
     log_texts: Path | None = None
+    in_tiers: bool = False
+    """Whether a cascade answers, whose last tier may take seconds."""
 
     @property
     def is_local(self) -> bool:
