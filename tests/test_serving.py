@@ -111,8 +111,6 @@ def test_concurrent_requests_get_their_own_answers(server: Running) -> None:
 class Slow:
     """Answers with the text as its label, and notes its batches."""
 
-    labels = ("a",)
-
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.may_go = threading.Event()

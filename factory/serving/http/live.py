@@ -38,10 +38,6 @@ class Source(Protocol):
 class Answerer(Protocol):
     """What answers texts: a released student, or a cascade that begins with one. Called from several threads."""
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All labels there are."""
-
     def predict(self, texts: Sequence[str]) -> Sequence[Answer]:
         """Return an answer for each text, in order."""
 
