@@ -21,17 +21,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     with running(tmp_path / "outputs") as server:
         command = [sys.executable, "-c", "from schemathesis.cli import schemathesis as run; run()", "run"]
-        options = [
-            "--max-examples",
-            "10",
-            "--phases",
-            "coverage,fuzzing",
-            "--seed",
-            "1",
-            "--no-color",
-            "--generation-database",
-            "none",
-        ]
+        options = ["--max-examples", "10", "--phases", "coverage,fuzzing", "--seed", "1", "--no-color"]
+        options += ["--generation-database", "none"]
         done = subprocess.run(
             [*command, f"{server.url}/openapi.json", *options],
             cwd=tmp_path, capture_output=True, text=True, timeout=300,
