@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import recorded
+from benchmarks import quality, recorded
 from benchmarks.ablate import ARMS, ablate
 from benchmarks.cells import Run, Setup, opened
 from benchmarks.holdout import HoldoutRead, require_unread
@@ -28,7 +28,7 @@ from factory.synthesis import STRATEGIES
 from factory.teacher import open_teacher
 from flows.recipe import read_file, recipe
 from flows.steps import named
-from tests.scripted_task import make_task
+from tests.scripted_task import LABELS, make_task
 
 QUICK: dict[str, Any] = {"students": ["tfidf-linear"], "curation": [], "labelling": {"ask_directly": 9}}
 """A build takes a second or two."""
@@ -80,6 +80,26 @@ def test_a_replay_gives_the_same_figures_and_asks_nobody(built: Built, tmp_path:
     assert cell.small is not None
     assert cell.small.student == "tfidf-linear"
     assert markdown([cell]).count("| scripted |") == 2
+
+
+@pytest.mark.slow
+def test_few_labelled_rows_are_compared_with_setfit_on_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "PEER_PARAMS", {"max_steps": 1})
+    few = {"holdout": "holdout.jsonl", "seeds": "seeds.jsonl"}
+    folder = make_task(tmp_path / "task", **QUICK, data=few, augmentation={"strategies": []})
+    seeds = [{"text": text, "label": label} for label in LABELS for text in (f"{label} one", f"{label} two")]
+    (folder / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in seeds), encoding="utf-8")
+    task = check_task(folder)
+    with opened(Setup(task, tmp_path / "outputs")) as run:
+        cell = measure(task, run, {})
+        peer = next(one for one in run.artifacts if one.manifest["stage"] == "fit-setfit")
+    assert peer.manifest["summary"] == "setfit fitted on 6 rows"
+    assert cell.alone
+    assert cell.minus_alone.endswith(")")
+    assert cell.minus_peer.endswith(")")
+    assert cell.peer in markdown([cell])
 
 
 def test_a_recording_holds_no_prompt_and_is_the_same_bytes_again(built: Built, tmp_path: Path) -> None:
