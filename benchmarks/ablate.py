@@ -28,7 +28,8 @@ from factory.store import Artifact
 from factory.synthesis import STRATEGIES
 from factory.synthesis.labels import LABELS
 from flows.augmentation import gather_real
-from flows.recipe import filter_noise, pick, read_file, train, write_rows
+from flows.cascading import set_calibration_aside
+from flows.recipe import filter_noise, pick, read_file, train, with_self_trained, write_rows
 from flows.steps import predict
 
 PLAIN_OPTIONS = frozenset(LABELS.options.model_fields)
@@ -183,6 +184,10 @@ ARMS: Mapping[str, Arm] = {
     ),
     "pooled": Arm("majority of the votes", _majority),
     "calibration": Arm("the teacher's distributions as they are", _uncalibrated),
+    "self-training": Arm(
+        "the student sees no rows that another student labelled",
+        lambda spec: _part(spec, "labelling", self_training=None) if spec.labelling.self_training else None,
+    ),
     "encoder": Arm(f"{DEFAULT_ENCODER} everywhere", _small_encoder),
     "hard labels": Arm(
         "soft labels", lambda spec: _part(spec, "labelling", soft_labels=not spec.labelling.soft_labels)
@@ -209,14 +214,16 @@ def learn(setup: Setup, spec: Spec, budget: Budget) -> Outcome:
     """
     task = replace(setup.task, spec=spec)
     with opened(replace(setup, task=task), budget=budget) as run:
-        files = {key: read_file(task, key, run) for key in task.files}
+        # As in `flows.recipe.recipe`, without what comes after the choice of a student; a test holds the two together.
+        files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
         real = gather_real(task, files, run)
         rows = filter_noise(task, write_rows(task, files, real, run.teacher, run), run)
-        students = {plugin.name: train(task, plugin, rows, run) for plugin in spec.students}
+        taught = with_self_trained(task, files, rows, run)
+        students = {plugin.name: train(task, plugin, rows, run, taught=taught) for plugin in spec.students}
         champion = pick(students, run)
         answers = predict(students[champion].fitted, files["holdout"], champion, run).load()
         require_unread(run.artifacts)
-        n_rows, calls = len(rows.load().kept), run.teacher.spending.calls
+        n_rows, calls = len(taught.load().kept), run.teacher.spending.calls
         return Outcome(champion, n_rows, calls, answers, tuple(run.artifacts), files["holdout"])
 
 

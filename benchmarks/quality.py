@@ -141,7 +141,7 @@ def measure(task: Task, run: Run, seconds: Mapping[str, float]) -> Cell:
         mcnemar_teacher=beside.mcnemar_p if beside else None,
         nearest_description=in_percent(known["nearest-description"].accuracy),
         minus_nearest=in_points(against["nearest-description"].accuracy),
-        n_training_rows=len(products.rows.load().kept),
+        n_training_rows=len(products.taught.load().kept),
         teacher_minutes=sum(minutes.values()) - minutes.get("annotate-holdout", 0.0),
         asked_directly_minutes=minutes.get("annotate-holdout", 0.0),
         calls=sum(varying["teacher_calls"] for varying in made),
@@ -168,7 +168,7 @@ def _seeds(task: Task, products: Products, run: Run, gold: Gold) -> Seeds:
     for seed in SEEDS:
         again = replace(task, spec=task.spec.model_copy(update={"seed": seed}))
         suffix = plugin.name if seed == task.spec.seed else f"{plugin.name}-seed-{seed}"
-        answers = predict(fit(again, plugin, products.rows, suffix, run), holdout, suffix, run).load()
+        answers = predict(fit(again, plugin, products.taught, suffix, run), holdout, suffix, run).load()
         accuracy, macro_f1 = gold.estimate("accuracy", answers), gold.estimate("macro_f1", answers)
         scores.append((100 * accuracy.value, 100 * macro_f1.value))
     accuracies, macro_f1s = zip(*scores, strict=True)

@@ -244,6 +244,7 @@ BASE: dict[str, Any] = {
         ]
     },
     "encoder": "all-mpnet-base-v2",
+    "labelling": {"self_training": {}},
     "students": [{"name": "blend", "params": {"encoder": "all-mpnet-base-v2"}}, "sentence-linear"],
 }
 
@@ -265,10 +266,17 @@ def test_an_arm_is_a_valid_spec_that_differs(name: str) -> None:
 
 
 def test_arms_of_steps_that_a_build_does_not_have_are_left_out() -> None:
-    changes = {"synthesis": None, "encoder": None, "students": ["tfidf-linear"], "curation": []}
+    changes = {"synthesis": None, "labelling": None, "encoder": None, "students": ["tfidf-linear"], "curation": []}
     spec = spec_of(data={"holdout": "holdout.jsonl"}, **changes)
     left = [name for name, arm in ARMS.items() if arm.change(spec) is not None]
     assert left == ["attributes", "verify", "hard labels"]
+
+
+def test_the_whole_recipe_of_an_ablation_is_that_of_a_build(built: Built) -> None:
+    lines, artifacts = ablate(Setup(built.task, built.outputs), [])
+    assert [line.step for line in lines] == ["the whole recipe"]
+    assert [one.manifest["stage"] for one in artifacts if not one.was_cached] == []
+    assert {"fit-tfidf-linear", "predict-tfidf-linear"} <= {one.manifest["stage"] for one in artifacts}
 
 
 @pytest.mark.slow
