@@ -15,7 +15,7 @@ HOLDOUT = "read-holdout"
 LEAKAGE = "leakage-"
 REPORT = (
     "sample-holdout", "annotate-holdout", "nearest-description", "predict-", "majority", "answer", "evaluate",
-    "release",
+    "robustness", "release",
 )  # fmt: skip
 """How the stages of the final report begin. What they make of gold rows is followed like the rows themselves."""
 BESIDE_THE_REPORT = ("fit-real-rows", "fit-ceiling", "measure")
