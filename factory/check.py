@@ -330,6 +330,9 @@ def _data_files(source: Source) -> tuple[dict[str, DataFile], list[Problem]]:
     for key, file in files.items():
         if key != "holdout" and "holdout" in files and file.path.samefile(files["holdout"].path):
             problems.append(source.problem(("data", key), "is the holdout, which only the final report may read"))
+        if key != "calibration" and "calibration" in files and file.path.samefile(files["calibration"].path):
+            message = f"is the same file as data.{key}: thresholds are chosen on rows that nothing else uses"
+            problems.append(source.problem(("data", "calibration"), message))
     return files, problems
 
 

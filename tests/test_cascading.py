@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from factory.check import check_task
 from factory.cli import app
-from factory.errors import FactoryError
+from factory.errors import FactoryError, SpecError
 from factory.release.cascade_file import read_cascade
 from factory.release.registry import Registry, Version
 from factory.serving.cascade import open_cascade
@@ -134,3 +134,19 @@ def test_the_verdict_is_read_from_what_the_build_stored_and_ends_with_its_exit_c
     assert told["cost"] == json.loads(json.dumps(judged.as_json()))["cost"]
     assert len(told["robustness"]["perturbed"]) == 6
     assert judged.decision.sentence in (built.outcome.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_built_task_finds_every_stage_of_the_cascade(built: Built) -> None:
+    from flows.plan import make_plan
+
+    planned = {stage.name: stage.is_cached for stage in make_plan(check_task(built.folder), built.outputs).stages}
+    assert {name for name, cached in planned.items() if not cached} <= {"measure"}  # measured anew on another machine
+    assert {"sample-cascade", "set-aside", "annotate-cascade", "cascade"} <= planned.keys()
+
+
+def test_calibration_rows_must_be_rows_of_their_own(tmp_path: Path) -> None:
+    folder = make_task(tmp_path / "task", data={"seeds": "rows.jsonl", "calibration": "rows.jsonl"})
+    (folder / "rows.jsonl").write_text(json.dumps({"text": POOL[0], "label": "weather"}) + "\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"data\.calibration: is the same file as data\.seeds"):
+        check_task(folder)

@@ -20,7 +20,8 @@ from tests.test_cascade import draw
 
 
 def say(label: str, probability: float) -> Answer:
-    return {"label": label, "probability": probability, "probabilities": {label: probability}}
+    known = {**dict.fromkeys(("small", "large", "teacher", "a", "b", "c"), 0.0), label: probability}
+    return {"label": label, "probability": probability, "probabilities": known}
 
 
 class Told:
@@ -97,6 +98,12 @@ def test_every_text_gets_the_answer_of_its_own_tier(texts: list[str], first: flo
     for text, answer in zip(texts, Cascade(tiers).predict(texts), strict=True):
         probability = float(text)
         assert answer["tier"] == ("a" if probability >= first else "b" if probability >= second else "c")
+
+
+def test_a_label_that_the_students_lack_is_an_error_and_no_answer() -> None:
+    tiers = [Tier("small", 0.9, Told("small")), Tier("teacher", None, None)]
+    with pytest.raises(FactoryError, match="teacher answered 'renamed', and the release knows small, large"):
+        Cascade(tiers, fallback=lambda texts: [say("renamed", 1.0) for _ in texts]).predict(["0.2"])
 
 
 # The file

@@ -1,8 +1,8 @@
 """Mend an LLM's confidence group by group: it may mean what it says on the whole and still not on any kind of text.
 
-Chen, Perez-Lebel, Suchanek and Varoquaux, "Reconfidencing LLMs from the grouping loss perspective", EMNLP 2024 Findings,
-arXiv:2402.04957: groups are the leaves of a small tree that looks for texts on which the confidence is too high or too
-low, and each group is calibrated on its own. Here with one temperature a group, shrunk towards that of all rows.
+Chen, Perez-Lebel, Suchanek and Varoquaux, "Reconfidencing LLMs from the grouping loss perspective", Findings of EMNLP
+2024, arXiv:2402.04957: groups are the leaves of a small tree that looks for texts on which the confidence is too high
+or too low, and each group is calibrated on its own. Here with one temperature a group, shrunk towards that of all rows.
 """
 
 from dataclasses import dataclass

@@ -67,7 +67,7 @@ class Cascade:
             An answer for each text, in order. Where the teacher was asked and gave none, that of the tier before.
 
         Raises:
-            FactoryError: The teacher is the only tier and gave no answer.
+            FactoryError: The teacher is the only tier and gave no answer, or gave a label that the students lack.
         """
         answers: list[TierAnswer | None] = [None] * len(texts)
         open_ = list(range(len(texts)))
@@ -81,6 +81,12 @@ class Cascade:
                 if answer is None:
                     answers[position] = before and {**before, "unanswered": True}
                     continue
+                if before is not None and answer["label"] not in before["probabilities"]:
+                    known = ", ".join(before["probabilities"])
+                    raise FactoryError(
+                        f"cascade: {tier.name} answered {answer['label']!r}, and the release knows {known}",
+                        hint="the labels of the spec have changed since: build the task again",
+                    )
                 answers[position] = {**answer, "tier": tier.name, "unanswered": False}
                 if tier.threshold is not None and not answer["probability"] >= tier.threshold:
                     left.append(position)
