@@ -217,7 +217,7 @@ def learn(setup: Setup, spec: Spec, budget: Budget) -> Outcome:
         # As in `flows.recipe.recipe`, without what comes after the choice of a student; a test holds the two together.
         files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
         real = gather_real(task, files, run)
-        rows = filter_noise(task, write_rows(task, files, real, run.teacher, run), run)
+        rows = filter_noise(task, write_rows(task, files, real, run.teacher, run).rows, run)
         taught = with_self_trained(task, files, rows, run)
         students = {plugin.name: train(task, plugin, rows, run, taught=taught) for plugin in spec.students}
         champion = pick(students, run)

@@ -218,6 +218,19 @@ class Plugin(Named):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
+class LoopSpec(Model):
+    """Further rounds, about what a student that was trained on the rows so far finds hard."""
+
+    rounds: Annotated[int, Field(ge=1, le=20)] = 3
+    """At most."""
+    prompts_per_round: Annotated[int, Field(ge=2)] | None = None
+    """Prompts that ask for texts in a round, at most; null: two for each label. One half is as in any other round and
+    tells how much the student has learned, the other half is about hard rows and confused labels."""
+    stop_gain: Annotated[float, Field(ge=0, le=1)] = 0.005
+    """No further round when the next is expected to gain less agreement with the teacher than this: 0.005 is half a
+    point."""
+
+
 class SynthesisSpec(Model):
     """How training texts are written."""
 
@@ -228,6 +241,8 @@ class SynthesisSpec(Model):
     max_rounds: Annotated[int, Field(ge=1, le=20)] = 3
     """Rounds of writing, verifying and counting before a shortfall is accepted and reported. Rows that the last filter,
     `label-noise`, rejects are not written again: it judges a finished set."""
+    loop: LoopSpec | None = None
+    """Rounds with a student in the loop, after each label has its rows; null: none. `{}` takes the defaults."""
 
 
 class Rule(Model):
@@ -475,6 +490,12 @@ class Spec(Model):
             raise ValueError(
                 "cascade: thresholds are chosen on real rows: name them under data.calibration or data.pool"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_loop(self) -> "Spec":
+        if self.synthesis.loop is not None and not self.synthesis.strategies:
+            raise ValueError("synthesis.loop: nobody writes: name a strategy, such as attributes, or leave loop out")
         return self
 
     @model_validator(mode="after")

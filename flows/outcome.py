@@ -10,6 +10,7 @@ from typing import Any
 from factory.check import Task
 from factory.evaluation.audit import Audit
 from factory.evaluation.findings import worst_line
+from factory.evaluation.learning_curve import Learning
 from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
 from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, verdict_sentence, verdict_table
 from factory.events import TeacherUsed
@@ -47,6 +48,8 @@ class Outcome:
     """What to do with the LLM."""
     unfinished: dict[str, str] = field(default_factory=dict)
     """Stages some of whose requests the teacher did not answer, and why: `budget` or `unavailable`."""
+    learning: Learning | None = None
+    """What rounds with a student in the loop taught; None without `synthesis.loop`."""
 
     @property
     def sentence(self) -> str:
@@ -69,6 +72,9 @@ class Outcome:
             "teacher": asdict(self.teacher) if self.teacher else None,
             "shortfall": self.shortfall,
             "unfinished": self.unfinished,
+            "learning": {**self.learning.model_dump(mode="json"), "answer": self.learning.answer}
+            if self.learning
+            else None,
         }
 
 
@@ -108,8 +114,12 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     )
     judged = verdict_of(artifacts, evaluation, speed, settings=spec.verdict, prices=spec.teacher.known_prices)
     choice = None if products.tiers is None else products.tiers.choice.load()
+    learning = learned(task, products)
     info = replace(
-        _build_info(task, artifacts, dict(figures(judged)), audit), cascade=choice, decision=judged.decision.sentence
+        _build_info(task, artifacts, dict(figures(judged)), audit),
+        cascade=choice,
+        learning=learning,
+        decision=judged.decision.sentence,
     )
     page = Page(render_report(evaluation, info), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
@@ -137,8 +147,27 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         counts[label] += 1
     shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
     return Outcome(
-        evaluation, audit, gate, version, released.folder, 0.0, None, shortfall, judged=judged, unfinished=unfinished
+        evaluation,
+        audit,
+        gate,
+        version,
+        released.folder,
+        0.0,
+        None,
+        shortfall,
+        judged=judged,
+        unfinished=unfinished,
+        learning=learning,
     )
+
+
+def learned(task: Task, products: Products) -> Learning | None:
+    """Gather the learning curves of a build; None where no round had a student in the loop."""
+    loop = task.spec.synthesis.loop
+    if loop is None or not products.curves:
+        return None
+    rounds = tuple(curve.load() for curve in products.curves)
+    return Learning(rounds=rounds, most_rounds=loop.rounds, stop_gain=loop.stop_gain)
 
 
 def _tags(student: str, evaluation: Evaluation, code: Code) -> dict[str, str]:
@@ -172,6 +201,8 @@ def print_outcome(outcome: Outcome) -> None:
         stages = ", ".join(f"{stage} ({why})" for stage, why in outcome.unfinished.items())
         remedy = "raise teacher.budget and " if "budget" in outcome.unfinished.values() else ""
         console.print(f"Not finished: {stages}: {remedy}run the same command again to go on", soft_wrap=True)
+    if outcome.learning:
+        console.print(f"more rows? {outcome.learning.answer}", soft_wrap=True)
     console.print(f"audit of the generated texts: {worst_line(outcome.audit)}", soft_wrap=True, markup=False)
     console.print(f"gate: {'passed' if outcome.gate.passed else 'not passed'}: {'; '.join(outcome.gate.lines)}")
     used = outcome.teacher

@@ -4,29 +4,22 @@
 that runs and stores, `flows.plan` only looks up what is stored. Results may therefore be unknown (`peek` gives None).
 """
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from factory.check import Task
 from factory.curation import FILTERS
-from factory.curation.description import DESCRIPTION
 from factory.curation.gather import GATHER, GatherParams
 from factory.curation.label_noise import LABEL_NOISE
-from factory.curation.leakage import LEAKAGE
 from factory.data import READ, ReadParams
-from factory.encoders import load_encoder
-from factory.errors import TeacherError
 from factory.evaluation.audit import Audit
 from factory.evaluation.baselines import MAJORITY, MajorityParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
+from factory.evaluation.learning_curve import LearningCurve
 from factory.evaluation.verdict import Evaluation, Regime
 from factory.labelling.self_training import STRATEGY
-from factory.labelling.verify import VERIFY
-from factory.labelling.voters import TEACHER
 from factory.records import Origin, Predictions, Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
@@ -36,22 +29,15 @@ from factory.release.robustness import ROBUSTNESS, Robustness, RobustnessParams
 from factory.spec import Plugin
 from factory.store import Artifact
 from factory.students.training import FittedStudent, resources_for
-from factory.synthesis import STRATEGIES
-from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
 from flows.audit import audit_rows
 from flows.augmentation import (
-    REAL_KEYS,
-    augment,
     compared_rows,
-    count_real,
-    expected_varied,
     gather_real,
-    real_texts,
     with_real,
 )
 from flows.cascading import Tiers, choose_cascade, set_calibration_aside
-from flows.pool import label_pool, settle
+from flows.rounds import Writing, curate, fill_labels, require_two_labels
 from flows.self_training import label_rest
 from flows.steps import (
     NOISE_JUDGE,
@@ -62,13 +48,19 @@ from flows.steps import (
     label_sample,
     named,
     predict,
-    verify_params,
 )
+from flows.student_loop import write_what_is_hard
 
-EXPECTED_ACCEPTED_RATIO = 0.8
-"""Share of written rows that survive, until the first round has measured it label by label."""
-LEAST_ACCEPTED_RATIO = 0.2
-"""A label whose texts nearly all fail is asked for at most five times what is missing."""
+
+@dataclass(frozen=True)
+class Written:
+    """What writing ends with."""
+
+    rows: Artifact[Rows]
+    """To train on. A label may have fewer than wanted when rounds or budget end."""
+    curves: tuple[Artifact[LearningCurve], ...] = ()
+    """One for each round with a student in the loop."""
+
 
 NOBODY: Mapping[str, Teacher] = {}
 
@@ -108,6 +100,8 @@ class Products:
     tiers: Tiers | None = None
     robustness: Artifact[Robustness] | None = None
     refusal: Artifact[Refusal] | None = None
+    curves: tuple[Artifact[LearningCurve], ...] = ()
+    """One for each round with a student in the loop."""
 
 
 def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teacher] = NOBODY) -> Products:
@@ -124,7 +118,8 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     """
     files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
     real = gather_real(task, files, run)
-    rows = filter_noise(task, write_rows(task, files, real, teacher, run, others), run)
+    written = write_rows(task, files, real, teacher, run, others)
+    rows = filter_noise(task, written.rows, run)
     audit = audit_rows(task, files, rows, run)
     taught = with_self_trained(task, files, rows, run)
     students = {plugin.name: train(task, plugin, rows, run, taught=taught) for plugin in task.spec.students}
@@ -137,7 +132,7 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     )
     robustness = probe(task, files, made, run)
     refusal = allow_refusal(task, files, made, rows, run)
-    return Products(files, rows, taught, made, evaluation, speed, audit, tiers, robustness, refusal)
+    return Products(files, rows, taught, made, evaluation, speed, audit, tiers, robustness, refusal, written.curves)
 
 
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
@@ -153,151 +148,29 @@ def write_rows(
     teacher: Teacher,
     run: Runner,
     others: Mapping[str, Teacher] = NOBODY,
-) -> Artifact[Rows]:
+) -> Written:
     """Let the teacher label real texts, vary labelled ones, then write others, until each label has enough rows.
 
     Args:
         task: The task.
-        files: Its data files; pool rows are trained on once the teacher has labelled a sample of them.
-        real: Rows that people labelled; varied, shown to the teacher, and trained on.
+        files: Its data files.
+        real: Rows that people labelled.
         teacher: Whom to ask.
         run: Runs the stages.
         others: Whom else to ask about pool rows.
 
     Returns:
-        Training rows. A label may have fewer than wanted when rounds or budget end.
+        The training rows; with `synthesis.loop`, what further rounds made and taught is among it.
     """
-    spec = task.spec
-    parts: dict[str, Artifact[Rows]] = {}
-    steps: list[Artifact[Rows]] = []
-    # Rows of the pool come first, so that of two that say the same the made one goes. Rows that people labelled never
-    # pass a filter with made ones: made ones too near to them go.
-    if "pool" in files and spec.labelling.label_pool:
-        labelled = label_pool(task, files["pool"], {TEACHER: teacher, **others}, run)
-        parts["pool"] = settle(task, labelled, files.get("reviewed"), run)
-    for name, made in augment(task, real, teacher, run).items():
-        parts[name] = made[-1]
-        steps += made
-    like = real_texts(files, real, parts.get("pool"), run)
-    per_label = spec.wanted_per_label
-    n_real = count_real(task, real, run)
-    missing = {label: max(0, per_label - n_real[label]) for label in spec.label_names}
-    accepted_ratio = dict.fromkeys(spec.label_names, EXPECTED_ACCEPTED_RATIO)
-    asked: Counter[str] = Counter()
-    before: Counter[str] = Counter()
-    rows: Artifact[Rows] | None = None
-    n_rounds = spec.synthesis.max_rounds if any(missing.values()) else 0
-    for round_ in range(0 if parts else 1, n_rounds + 1):  # round 0: what is there before any writing
-        wanted = {label: math.ceil(n / accepted_ratio[label]) for label, n in missing.items()} if round_ else {}
-        asked.update(wanted)
-        for plugin in spec.synthesis.strategies if wanted else ():
-            share = {label: math.ceil(n / len(spec.synthesis.strategies)) for label, n in wanted.items()}
-            written, verified = write(task, plugin, share, round_, like, teacher, run)
-            parts[f"{plugin.name}-{round_}"] = verified
-            steps += [written] if verified is written else [written, verified]
-        rows = run(named(GATHER, round_), GatherParams(), inputs=parts)
-        rows = curate(task, rows, files, str(round_), run)
-        known = run.peek(rows)
-        is_enough = "pool" in parts and spec.labelling.label_pool >= per_label * len(spec.labels)
-        if known is None and (round_ or is_enough):
-            break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
-        counts = Counter(known.kept["label"]) if known else expected_varied(task)
-        missing = {label: max(0, per_label - n_real[label] - counts[label]) for label in spec.label_names}
-        if not any(missing.values()) or not spec.synthesis.strategies or ended_early(steps, run):
-            break
-        if round_:
-            for label, n in asked.items():
-                ratio = (counts[label] - before[label]) / max(1, n)
-                accepted_ratio[label] = min(1.0, max(LEAST_ACCEPTED_RATIO, ratio))
-        else:
-            before = counts
+    writing = Writing(task, files, real, teacher, run, others)
+    writing.begin()
+    rows = fill_labels(writing)
+    curves: tuple[Artifact[LearningCurve], ...] = ()
+    if rows is not None and task.spec.synthesis.loop is not None:
+        rows, curves = write_what_is_hard(writing, rows, task.spec.synthesis.loop)
     rows = with_real(task, rows, real, run)
-    require_two_labels(rows, steps, run)
-    return rows
-
-
-def ended_early(steps: Sequence[Artifact[Rows]], run: Runner) -> bool:
-    """Tell whether the budget stopped one of the steps."""
-    known = (run.peek(step) for step in steps)
-    return any(step is not None and step.report.get("stopped") == "budget" for step in known)
-
-
-def require_two_labels(rows: Artifact[Rows], steps: Sequence[Artifact[Rows]], run: Runner) -> None:
-    """Stop where there is nothing to learn from, and say why there is not.
-
-    Args:
-        rows: Training rows.
-        steps: What the teacher wrote and verified, with what was rejected.
-        run: Runs the stages.
-
-    Raises:
-        TeacherError: Fewer than two labels have a row.
-    """
-    known = run.peek(rows)
-    if known is None or len(set(known.kept["label"])) > 1:
-        return
-    reasons: Counter[str] = Counter()
-    for step in steps:
-        found = run.peek(step)
-        reasons.update(found.rejected["reason"][:] if found else ())
-    why = ", ".join(f"{reason} {n}" for reason, n in reasons.most_common(5)) or "no texts came back"
-    if ended_early(steps, run):
-        why, hint = f"{why}; the budget was used up", "raise teacher.budget; what was paid for is kept"
-    else:
-        hint = "see rejected.parquet in the folders of these stages; another model or clearer descriptions may help"
-    n_labels = len(set(known.kept["label"]))
-    left = f"the teacher's texts leave {len(known.kept)} training rows for {n_labels} labels, and two labels are needed"
-    raise TeacherError(f"{left}; rejected: {why}", hint=hint)
-
-
-def write(
-    task: Task,
-    plugin: Plugin,
-    wanted: Mapping[str, int],
-    round_: int,
-    like: Artifact[Rows] | None,
-    teacher: Teacher,
-    run: Runner,
-) -> tuple[Artifact[Rows], Artifact[Rows]]:
-    """Let one strategy write, like real rows if there are any, and the teacher label that again; return both steps."""
-    spec, strategy = task.spec, STRATEGIES[plugin.name]
-    params = WriteParams(
-        description=spec.description,
-        labels=spec.labels,
-        wanted=tuple(wanted.values()),
-        round=round_,
-        seed=spec.seed,
-        options=strategy.options(**plugin.params),
-    )
-    resources: dict[str, Any] = {"teacher": teacher}
-    inputs: dict[str, Artifact[Rows]] = {}
-    if like is not None and strategy.takes_real:
-        inputs["real"] = like
-    if inputs or strategy.needs_encoder(params.options):
-        resources["encoder"] = load_encoder(spec.encoder)
-    rows = run(named(strategy.stage, round_), params, inputs=inputs, resources=resources)
-    if not spec.labelling.verify:
-        return rows, rows
-    stage = named(VERIFY, f"{plugin.name}-{round_}")
-    return rows, run(stage, verify_params(task), inputs={"rows": rows}, resources={"teacher": teacher})
-
-
-def curate(
-    task: Task, rows: Artifact[Rows], files: Mapping[str, Artifact[Rows]], suffix: str, run: Runner
-) -> Artifact[Rows]:
-    """Apply the spec's filters that need no trained student, in spec order."""
-    encoder = load_encoder(task.spec.encoder)
-    protected = {key: files[key] for key in ("holdout", *REAL_KEYS) if key in files}
-    for plugin in task.spec.curation:
-        stage = FILTERS[plugin.name]
-        if stage is LABEL_NOISE:
-            continue
-        inputs: dict[str, Artifact[Any]] = {"rows": rows, **(protected if stage is LEAKAGE else {})}
-        if stage is DESCRIPTION:
-            inputs["opinion"] = ask_descriptions(task, rows, suffix, run)
-        resources = {} if stage is DESCRIPTION else {"encoder": encoder}
-        rows = run(named(stage, suffix), stage.params(**plugin.params), inputs=inputs, resources=resources)
-    return rows
+    require_two_labels(writing, rows)
+    return Written(rows, curves)
 
 
 def filter_noise(task: Task, rows: Artifact[Rows], run: Runner) -> Artifact[Rows]:

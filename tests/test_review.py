@@ -230,7 +230,7 @@ def test_the_next_build_trains_on_what_came_back(place: tuple[Path, Path, Path])
     teacher = open_teacher(task.spec.teacher, folder=folder, outputs=outputs)
     try:
         files = {key: read_file(task, key, run) for key in task.files}
-        rows = write_rows(task, files, gather_real(task, files, run), teacher, run).load()
+        rows = write_rows(task, files, gather_real(task, files, run), teacher, run).rows.load()
     finally:
         teacher.close()
     gold = [(row["text"], row["label"]) for row in rows.kept if row["origin"] == "gold"]
@@ -246,7 +246,7 @@ def test_what_a_person_said_outlives_a_written_text_that_says_otherwise(tmp_path
     teacher = open_teacher(task.spec.teacher, folder=folder, outputs=tmp_path / "outputs")
     try:
         files = {key: read_file(task, key, run) for key in task.files}
-        rows = write_rows(task, files, gather_real(task, files, run), teacher, run).load()
+        rows = write_rows(task, files, gather_real(task, files, run), teacher, run).rows.load()
     finally:
         teacher.close()
     assert [(row["label"], row["origin"]) for row in rows.kept if row["text"] == text] == [("weather", "gold")]

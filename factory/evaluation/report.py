@@ -11,6 +11,8 @@ from factory.evaluation.audit import Audit
 from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.curve import plot_of
 from factory.evaluation.findings import findings
+from factory.evaluation.growth import growth_of
+from factory.evaluation.learning_curve import Learning
 from factory.evaluation.metrics import Estimate
 from factory.evaluation.verdict import (
     VERDICT_COLUMNS,
@@ -81,6 +83,7 @@ class BuildInfo:
     cascade: CascadeChoice | None = None
     decision: str = ""
     """Replace, cascade or keep, and why; shown first."""
+    learning: Learning | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further measurements of the artifact, such as size and milliseconds an answer, as they shall be shown."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -132,6 +135,7 @@ def render_report(evaluation: Evaluation, build_info: BuildInfo) -> str:
         findings=findings(build_info.audit) if build_info.audit else [],
         points=in_points,
         percent=in_percent,
+        growth=growth_of(build_info.learning.rounds[-1]) if build_info.learning else None,
         curve=plot_of(build_info.cascade) if build_info.cascade else None,
     )
 
