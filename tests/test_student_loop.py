@@ -34,12 +34,17 @@ from tests.test_build import Walk, walk
 from tests.test_report import build_of, evaluation_of, read
 
 NAMES = tuple(LABELS)
-QUICK: dict[str, Any] = {"students": ["tfidf-linear"], "curation": [], "data": None}
+QUICK: dict[str, Any] = {
+    "students": [{"name": "tfidf-linear", "params": {"strength": 1.0}}],
+    "curation": [],
+    "data": None,
+}
 
 
 def params(**changes: Any) -> CurveParams:
     labels = tuple(Label(name=name, description=text) for name, text in LABELS.items())
-    given = {"labels": labels, "student": "tfidf-linear", "n_added": 20, "n_resamples": 200}
+    given = {"labels": labels, "student": "tfidf-linear", "params": {"strength": 1.0}}
+    given |= {"n_added": 20, "n_resamples": 200}
     return CurveParams(**{**given, **changes})
 
 
