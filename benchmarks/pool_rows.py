@@ -20,11 +20,10 @@ import numpy as np
 from benchmarks.noise import Right, as_rows, interval, read_labels, read_rows
 from factory.encoders import load_encoder
 from factory.evaluation.baselines import NearestDescriptionParams, predict_nearest
-from factory.evaluation.calibration import fit_temperature
 from factory.labelling.self_training import SelfTrainingParams, self_train
-from factory.records import Predictions, Rows, all_kept, row_id
-from factory.spec import Label
-from factory.students.training import CrossPredictParams, FitParams, PredictParams, cross_predict, fit, predict
+from factory.records import Rows, all_kept, row_id
+from factory.spec import Label, SelfTrainingSpec
+from factory.students.training import FitParams, PredictParams, fit, predict
 
 N_CHOOSE = 1500
 SEEDS = (0, 1, 2)
@@ -84,27 +83,16 @@ def read(data: Path, build: Path, *, test: bool) -> Settled:
     )
 
 
-def with_rest(given: Settled, second: str, params: SelfTrainingParams, first: str = "sentence-linear") -> Rows:
+def with_rest(given: Settled, params: SelfTrainingParams, student: str) -> Rows:
     """Let a student of the settled rows label the rest of the pool, as a build does."""
     from datasets import concatenate_datasets
 
-    fitted = fit(FitParams(student=first, labels=given.labels, balance=True, seed=0), rows=given.kept)
+    fitted = fit(FitParams(student=student, labels=given.labels, balance=True, seed=0), rows=given.kept)
     opinion = predict(PredictParams(), student=fitted, rows=given.pool)
-    oof = cross_predict(CrossPredictParams(student=first, labels=given.labels, seed=0), rows=given.kept)
-    columns = [oof.labels.index(label) for label in given.kept.kept["label"]]
-    params = params.model_copy(
-        update={"labels": oof.labels, "calibration_temperature": fit_temperature(oof.probs, np.array(columns))}
-    )
-    other = _second(given, second)
-    chosen = self_train(params, pool=given.pool, known=given.kept, opinion=opinion, second=other)
+    nearest = predict_nearest(NearestDescriptionParams(labels=given.labels), rows=given.pool, encoder=load_encoder())
+    params = params.model_copy(update={"labels": opinion.labels})
+    chosen = self_train(params, pool=given.pool, known=given.kept, opinion=opinion, nearest=nearest)
     return all_kept(concatenate_datasets([given.kept.kept, chosen.kept]))
-
-
-def _second(given: Settled, name: str) -> Predictions:
-    if name == "nearest-description":
-        return predict_nearest(NearestDescriptionParams(labels=given.labels), rows=given.pool, encoder=load_encoder())
-    fitted = fit(FitParams(student=name, labels=given.labels, balance=True, seed=0), rows=given.kept)
-    return predict(PredictParams(), student=fitted, rows=given.pool)
 
 
 def arms(grid: bool) -> dict[str, Callable[[Settled], Rows]]:
@@ -113,19 +101,15 @@ def arms(grid: bool) -> dict[str, Callable[[Settled], Rows]]:
         "voters agreed": lambda given: given.kept,
         "and those they did not": lambda given: given.all_rows,
     }
-    settings = [("nearest-description", 300, 0.5, 0.3)]
+    usual = SelfTrainingSpec()
+    settings = [("blend", usual.per_label, usual.ratio, usual.weight)]
     if grid:
-        settings = [
-            (second, 100, 0.5, weight)
-            for second in ("nearest-description", "tfidf-linear")
-            for weight in (0.1, 0.3, 1.0)
-        ]
-        settings += [("nearest-description", 30, 0.5, 0.3), ("nearest-description", 300, 0.5, 0.3)]
-        settings += [("nearest-description", 300, 1.0, 0.3)]
-    for second, per_label, ratio, weight in settings:
+        settings += [("blend", 500, ratio, weight) for ratio, weight in ((0.5, 1.0), (0.8, 0.3), (1.0, 1.0))]
+        settings += [("blend", 100, 0.8, 1.0), ("sentence-linear", 500, 0.8, 1.0)]
+    for student, per_label, ratio, weight in settings:
         params = SelfTrainingParams(labels=(), per_label=per_label, ratio=ratio, weight=weight)
-        arm = f"and up to {per_label} a label by a student and {second}, surest {ratio:.0%}, weight {weight}"
-        found[arm] = lambda given, second=second, params=params: with_rest(given, second, params)  # type: ignore[misc]
+        arm = f"and up to {per_label} a label by {student}, surest {ratio:.0%}, weight {weight}"
+        found[arm] = lambda given, student=student, params=params: with_rest(given, params, student)  # type: ignore[misc]
     return found
 
 

@@ -280,16 +280,14 @@ class AugmentationSpec(Model):
 
 
 class SelfTrainingSpec(Model):
-    """How a student labels rows of the pool that no teacher was asked about; `{}` takes the defaults."""
+    """How the first of the students labels rows of the pool that no teacher was asked about."""
 
-    per_label: Annotated[int, Field(ge=1, le=100_000)] = 300
+    per_label: Annotated[int, Field(ge=1, le=100_000)] = 500
     """Rows of each label at most."""
-    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Of the rows that get a label from both opinions: the share, surest first, to take from."""
-    weight: Annotated[float, Field(gt=0, le=1)] = 0.3
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Of the rows that get a label: the share to take, surest first."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of such a row in training, where one that a teacher labelled has 1."""
-    agree_with: Literal["nearest-description", "tfidf-linear"] = "nearest-description"
-    """Who must give the same label as the student: the nearest description, or a student that sees words alone."""
 
 
 class LabellingSpec(Model):
@@ -316,7 +314,7 @@ class LabellingSpec(Model):
     `dawid-skene`, `mace`, and `discounted`, for voters who repeat each other, count labels."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that the winning label must exceed; other rows are left to people (`factory review`)."""
-    self_training: SelfTrainingSpec | None = None
+    self_training: SelfTrainingSpec | None = SelfTrainingSpec()
     """Let a student label more of the pool when the teacher's rows are settled; null: no."""
     ask_directly: Annotated[int, Field(ge=0)] = 200
     """Holdout rows on which the teacher itself is measured (a stratified sample); 0 for none."""
@@ -507,7 +505,7 @@ class Spec(Model):
 
     @model_validator(mode="after")
     def _check_self_training(self) -> "Spec":
-        if self.labelling.self_training is not None and self.data.pool is None:
+        if self.labelling.self_training not in (None, SelfTrainingSpec()) and self.data.pool is None:
             raise ValueError("labelling.self_training labels rows of a pool: name a file under data.pool")
         return self
 

@@ -187,7 +187,7 @@ def with_self_trained(
 ) -> Artifact[Rows]:
     """Add rows of the pool that a student labels, if the spec wants them, curated like all others."""
     how = task.spec.labelling.self_training
-    if how is None:
+    if how is None or "pool" not in files:
         return rows
     labelled = curate(task, label_rest(task, how, files["pool"], rows, run), files, STRATEGY, run)
     return run(named(GATHER, STRATEGY), GatherParams(), inputs={"rows": rows, STRATEGY: labelled})

@@ -268,13 +268,16 @@ def test_a_label_keeps_its_last_rows_whatever_the_student_believes() -> None:
     assert min(Counter(result.kept["label"]).values()) >= 4
 
 
-def test_what_people_labelled_is_not_called_noise() -> None:
+@pytest.mark.parametrize("origin", ["gold", "silver"])
+def test_what_people_or_voters_labelled_is_not_called_noise(origin: str) -> None:
     rows, oof = noisy(80, wrong=(3, 20, 41))
-    gold = rows.kept.map(
-        lambda row: {"origin": "gold" if row["text"] == "text 20" else row["origin"]}, load_from_cache_file=False
+    settled = rows.kept.map(
+        lambda row: {"origin": origin if row["text"] == "text 20" else row["origin"]}, load_from_cache_file=False
     )
-    result = reject_noise(LabelNoiseParams(), rows=all_kept(gold), oof=oof)
+    result = reject_noise(LabelNoiseParams(), rows=all_kept(settled), oof=oof)
     assert sorted(result.rejected["text"]) == ["text 3", "text 41"]
+    everybody = LabelNoiseParams(origins=tuple(Origin))
+    assert len(reject_noise(everybody, rows=all_kept(settled), oof=oof).rejected) == 3
 
 
 def test_labels_without_a_row_are_no_obstacle() -> None:

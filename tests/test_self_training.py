@@ -12,7 +12,6 @@ from factory.curation.leakage import LEAKAGE
 from factory.errors import SpecError
 from factory.labelling.self_training import SELF_TRAIN, STRATEGY, SelfTrainingParams, self_train
 from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
-from factory.spec import Plugin
 from flows.plan import make_plan
 from flows.recipe import read_file, train, with_self_trained
 from tests.golden_file import check_golden, in_words
@@ -32,53 +31,54 @@ def predicted(rows: Rows, *first: float) -> Predictions:
 
 
 POOL = pool("one", "two", "three", "four", "five", "six")
-STUDENT = predicted(POOL, 0.9, 0.8, 0.6, 0.7, 0.2, 0.4)
-OTHER = predicted(POOL, 0.6, 0.4, 0.6, 0.6, 0.1, 0.1)
+STUDENT = predicted(POOL, 0.9, 0.55, 0.6, 0.7, 0.2, 0.4)
+NEAREST = predicted(POOL, 0.6, 0.1, 0.6, 0.6, 0.1, 0.4)
 KNOWN = all_kept(text_dataset([TextRow("four", "b", Origin.SILVER)]))
 
 
 def params(**changes: Any) -> SelfTrainingParams:
-    return SelfTrainingParams(**{"labels": NAMES, "per_label": 10, "ratio": 1.0, "weight": 0.3, **changes})
+    return SelfTrainingParams(**{"labels": NAMES, "per_label": 10, "ratio": 1.0, "weight": 0.5, **changes})
 
 
 def chosen(known: Rows = KNOWN, **changes: Any) -> list[tuple[str, str]]:
-    rows = self_train(params(**changes), pool=POOL, known=known, opinion=STUDENT, second=OTHER).kept
+    rows = self_train(params(**changes), pool=POOL, known=known, opinion=STUDENT, nearest=NEAREST).kept
     return list(zip(rows["text"], rows["label"], strict=True))
 
 
-def test_rows_are_taken_where_both_agree_and_no_label_is_known_surest_first() -> None:
-    assert chosen() == [("one", "a"), ("three", "a"), ("five", "b"), ("six", "b")]
+def test_rows_without_a_label_get_that_of_both_opinions_surest_first() -> None:
+    # The student alone says "a" of the second; the descriptions are surer that it is not.
+    assert chosen() == [("one", "a"), ("three", "a"), ("five", "b"), ("two", "b"), ("six", "b")]
 
 
 def test_each_label_has_a_share_and_a_bound_of_its_own_however_sure_the_others_are() -> None:
-    assert chosen(ratio=0.5) == [("one", "a"), ("five", "b")]
+    assert chosen(ratio=0.5) == [("one", "a"), ("five", "b"), ("two", "b")]
     assert chosen(per_label=1) == [("one", "a"), ("five", "b")]
 
 
-def test_such_rows_are_silver_weigh_less_and_carry_the_calibrated_distribution() -> None:
-    told = self_train(params(calibration_temperature=2.0), pool=POOL, known=KNOWN, opinion=STUDENT, second=OTHER)
+def test_such_rows_are_silver_and_carry_what_both_say() -> None:
+    told = self_train(params(), pool=POOL, known=KNOWN, opinion=STUDENT, nearest=NEAREST)
     row = told.kept[0]
-    assert (row["origin"], row["strategy"], row["teacher"], row["weight"]) == ("silver", STRATEGY, "", 0.3)
-    assert row["label_probs"] == pytest.approx([0.75, 0.25])
-    assert told.report == {
-        "n_in": 6, "new": 5, "agreed": 4, "taken": {"a": 2, "b": 2}, "rejected_by_reason": {},
-    }  # fmt: skip
+    assert (row["origin"], row["strategy"], row["teacher"], row["weight"]) == ("silver", STRATEGY, "", 0.5)
+    # Of the five new rows the descriptions give "a" 0.36 on average, "b" 0.64.
+    odds = 0.9 / 0.1 * ((0.6 / 0.36) / (0.4 / 0.64)) ** 0.5
+    assert row["label_probs"] == pytest.approx([odds / (1 + odds), 1 / (1 + odds)])
+    assert told.report == {"n_in": 6, "new": 5, "taken": {"a": 2, "b": 3}, "rejected_by_reason": {}}
 
 
 def test_nothing_is_taken_of_an_empty_or_wholly_known_pool() -> None:
     assert chosen(known=POOL) == []
     nobody = Predictions(NAMES, (), np.zeros((0, 2)))
-    assert len(self_train(params(), pool=pool(), known=KNOWN, opinion=nobody, second=nobody).kept) == 0
+    assert len(self_train(params(), pool=pool(), known=KNOWN, opinion=nobody, nearest=nobody).kept) == 0
 
 
 def test_a_text_that_comes_twice_is_taken_once() -> None:
     twice = pool("one", "one")
     told = predicted(twice, 0.9, 0.9)
-    assert len(self_train(params(), pool=twice, known=KNOWN, opinion=told, second=told).kept) == 1
+    assert len(self_train(params(), pool=twice, known=KNOWN, opinion=told, nearest=told).kept) == 1
 
 
 def test_golden_self_train() -> None:
-    told = self_train(params(ratio=0.5), pool=POOL, known=KNOWN, opinion=STUDENT, second=OTHER)
+    told = self_train(params(ratio=0.5), pool=POOL, known=KNOWN, opinion=STUDENT, nearest=NEAREST)
     check_golden(SELF_TRAIN, {**in_words(told), "weights": told.kept["weight"][:]})
 
 
@@ -88,8 +88,7 @@ def test_golden_self_train() -> None:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pretrained encoder: nothing here is about how good the labels are."""
-    monkeypatch.setattr("flows.self_training.CHEAP_STUDENT", Plugin(name="tfidf-linear"))
-    for module in ("flows.recipe", "flows.steps"):
+    for module in ("flows.rounds", "flows.steps"):
         monkeypatch.setattr(f"{module}.load_encoder", lambda *name: ENCODER)
 
 
@@ -99,7 +98,7 @@ def task_folder(folder: Path, **changes: Any) -> Path:
         "data": {"pool": "pool.jsonl", "train": "train.jsonl", "holdout": "holdout.jsonl"},
         "students": ["tfidf-linear"],
         "curation": ["leakage"],
-        "labelling": {"self_training": {"ratio": 1.0, "agree_with": "tfidf-linear"}},
+        "labelling": {"self_training": {"ratio": 1.0}},
     }
     make_task(folder, **{**spec, **changes})
     half = [(text, label) for label in LABELS for text in texts_of(label)[::2]]
@@ -133,7 +132,8 @@ def test_a_student_is_fitted_on_such_rows_and_judged_without_them(tmp_path: Path
 
 
 def test_without_the_option_nothing_is_added(tmp_path: Path) -> None:
-    task, run = check_task(task_folder(tmp_path / "task", labelling={})), Plain(tmp_path / "outputs")
+    folder = task_folder(tmp_path / "task", labelling={"self_training": None})
+    task, run = check_task(folder), Plain(tmp_path / "outputs")
     files = {key: read_file(task, key, run) for key in task.files}
     assert with_self_trained(task, files, files["train"], run) is files["train"]
 

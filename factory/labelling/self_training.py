@@ -1,10 +1,10 @@
-"""The rest of a pool, labelled by a student: rows it is surest about, as many of each label, if another view agrees.
+"""The rest of a pool, labelled by a student: the rows it is surest about, a share of each label.
 
-A student that learns its own answers learns its own mistakes, too. What is done against that: rows are ranked within
-the label the student gives them and the surest share of each is taken, so that easy labels do not crowd out hard ones
-(Zou et al., "Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training", ECCV 2018,
-arXiv:1810.07911); a second opinion of another kind has to give the same label (Blum and Mitchell, "Combining Labeled
-and Unlabeled Data with Co-Training", COLT 1998); and the rows weigh less than those that a teacher labelled.
+A student that learns its own answers learns its own mistakes, too. What is done against that: its opinion is pooled
+with that of the label descriptions, which it did not learn from the same rows; rows are ranked within the label they
+get and the least sure of each label are left out, so that easy labels do not crowd out hard ones (Zou et al.,
+"Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training", ECCV 2018,
+arXiv:1810.07911). What each part is worth stands in docs/log.md, 2026-11-24.
 """
 
 from collections import Counter
@@ -19,6 +19,8 @@ from factory.spec import Model
 from factory.store import Stage
 
 STRATEGY = "self-training"
+DESCRIPTION_SHARE = 0.5
+"""Exponent of the descriptions' opinion, where the student's has 1."""
 
 
 class SelfTrainingParams(Model):
@@ -29,15 +31,13 @@ class SelfTrainingParams(Model):
     per_label: Annotated[int, Field(ge=1)]
     """Rows of each label at most."""
     ratio: Annotated[float, Field(gt=0, le=1)]
-    """Of the rows that both opinions give a label: the share, surest first, to take from."""
+    """Of the rows that get a label: the share to take, surest first."""
     weight: Annotated[float, Field(gt=0, le=1)]
     """Of a row, where one that a teacher labelled has 1."""
-    calibration_temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Of the first opinion, fitted out of fold on rows that teachers labelled."""
 
 
 def self_train(
-    params: SelfTrainingParams, *, pool: Rows, known: Rows, opinion: Predictions, second: Predictions
+    params: SelfTrainingParams, *, pool: Rows, known: Rows, opinion: Predictions, nearest: Predictions
 ) -> Rows:
     """Choose the rows of a pool that a student labels.
 
@@ -46,22 +46,20 @@ def self_train(
         pool: Real texts.
         known: Rows with a label already; they are not labelled again.
         opinion: The student's, of every row of the pool.
-        second: Another one.
+        nearest: That of the label descriptions.
 
     Returns:
-        Silver rows, surest first within each label, with the student's calibrated distribution as `label_probs`. This
-        is no filter: what was not chosen is not rejected. The report counts rows that are new, that both agree on, and
-        that were taken of each label.
+        Silver rows, surest first within each label, with both opinions pooled as `label_probs`. This is no filter: what
+        was not chosen is not rejected. The report counts rows that are new, and those taken of each label.
     """
     texts = dict(zip(pool.kept["id"], pool.kept["text"], strict=True))
     taken = set(known.kept["id"])
     ids = [row_id for row_id in texts if row_id not in taken]
-    probs = _softened(opinion.of(ids, params.labels), params.calibration_temperature)
+    probs = pooled(opinion.of(ids, params.labels), nearest.of(ids, params.labels))
     answers = probs.argmax(axis=1)
-    agreed = answers == second.of(ids, params.labels).argmax(axis=1)
     chosen: list[int] = []
     for column in range(len(params.labels)):
-        at = np.flatnonzero(agreed & (answers == column))
+        at = np.flatnonzero(answers == column)
         surest = at[np.argsort(-probs[at, column], kind="stable")]
         chosen += surest[: min(params.per_label, int(np.ceil(params.ratio * len(at))))].tolist()
     rows = [
@@ -76,19 +74,25 @@ def self_train(
         for at in chosen
     ]
     counts = Counter(row.label for row in rows)
-    report = {
-        "n_in": len(pool.kept),
-        "new": len(ids),
-        "agreed": int(agreed.sum()),
-        "taken": {label: counts[label] for label in params.labels},
-    }
+    report = {"n_in": len(pool.kept), "new": len(ids), "taken": {label: counts[label] for label in params.labels}}
     return all_kept(text_dataset(rows), report)
 
 
-def _softened(probs: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return softmax(log p / T), as calibration means it."""
-    powers = np.maximum(probs, 1e-12) ** (1 / temperature)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+def pooled(opinion: NDArray[np.float64], nearest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Multiply two opinions.
+
+    Args:
+        opinion: The student's, shape (n_rows, n_labels), rows sum to 1.
+        nearest: The descriptions', of the same shape. It is divided by its mean over the rows first: a description that
+            is near to everything says nothing.
+
+    Returns:
+        Probabilities of the same shape, rows sum to 1.
+    """
+    if not len(opinion):
+        return opinion
+    product = opinion * (nearest / nearest.mean(axis=0)) ** DESCRIPTION_SHARE
+    return np.asarray(product / product.sum(axis=1, keepdims=True))
 
 
-SELF_TRAIN: Stage[Rows] = Stage("self-train", 1, SelfTrainingParams, self_train, Rows)
+SELF_TRAIN: Stage[Rows] = Stage("self-train", 2, SelfTrainingParams, self_train, Rows)
