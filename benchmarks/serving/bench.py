@@ -37,13 +37,24 @@ class Bench:
         self.data_folder, self.data, self.work = data_folder, data, work
         self.scale, self.soak_requests = scale, soak
         self.outputs = work / "outputs"
-        self.fitted: dict[str, FittedStudent] = {}
-        self.folders: dict[str, list[Path]] = {}
-        for task, student in STUDENTS.items():
-            say(f"training {student}")
-            self.fitted[task] = fit(student, data)
+        self._fitted: dict[str, FittedStudent] = {}
+        self._folders: dict[str, Path] = {}
+
+    def student(self, task: str) -> FittedStudent:
+        """Return the trained student of a task; trained when it is first asked for."""
+        if task not in self._fitted:
+            say(f"training {STUDENTS[task]}")
+            self._fitted[task] = fit(STUDENTS[task], self.data)
+        return self._fitted[task]
+
+    def folder(self, task: str) -> Path:
+        """Return its release folder, registered as the champion; of the static student there is a second version."""
+        if task not in self._folders:
+            student = self.student(task)
+            say(f"releasing {STUDENTS[task]}")
             n_versions = 2 if task == STATIC else 1
-            self.folders[task] = release(self.outputs, task, self.fitted[task], data, n_versions=n_versions)
+            self._folders[task] = release(self.outputs, task, student, self.data, n_versions=n_versions)[0]
+        return self._folders[task]
 
     def n(self, wanted: int) -> int:
         """Scale a number of requests."""
@@ -67,6 +78,7 @@ class Bench:
     @contextmanager
     def factory(self, task: str) -> Iterator[tuple[int, int]]:
         """Run `factory serve`; lend its port and process id."""
+        self.folder(task)
         port = free_port()
         command = [sys.executable, "-m", "factory", "serve", task, "--outputs", str(self.outputs), "--port", str(port)]
         with running(command, port, "/readyz") as pid:

@@ -34,7 +34,7 @@ def throughput(bench: Bench) -> list[Line]:
     """Texts a second in this process, no HTTP: the same texts, the same cores."""
     say("throughput")
     body, head, with_sklearn = sentence_sklearn(bench.data)
-    predictor = Predictor(bench.folders[MINILM][0])
+    predictor = Predictor(bench.folder(MINILM))
     contenders: dict[str, Callable[[Sequence[str]], list[str]]] = {
         "factory, int8 MiniLM artifact": lambda texts: [answer["label"] for answer in predictor.predict(texts)],
         "SetFit, PyTorch": setfit(body, head),
@@ -96,7 +96,7 @@ def cold(bench: Bench) -> list[Line]:
         seconds = []
         for _ in range(7):
             started = time.perf_counter()
-            command = [sys.executable, str(bench.folders[task][0] / "predict.py"), "play some jazz"]
+            command = [sys.executable, str(bench.folder(task) / "predict.py"), "play some jazz"]
             subprocess.run(command, check=True, capture_output=True)
             seconds.append(time.perf_counter() - started)
         median = float(np.median(seconds))
@@ -110,10 +110,10 @@ def parity(bench: Bench) -> list[Line]:
     texts = hostile_texts(bench.data.texts, bench.n(10_000))
     lines = []
     for task in STUDENTS:
-        predictor = Predictor(float32(bench.work / f"float32-{task}", bench.fitted[task]))
+        predictor = Predictor(float32(bench.work / f"float32-{task}", bench.student(task)))
         ours = predictor.predict_proba(texts)
         rows = text_dataset([TextRow(text, None, Origin.GOLD) for text in texts])
-        theirs = bench.fitted[task].student.predict_proba(rows)
+        theirs = bench.student(task).student.predict_proba(rows)
         n_other = int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
         largest = float(np.abs(ours - theirs).max())
         is_met = n_other == 0 and largest <= 1e-3
