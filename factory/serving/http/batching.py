@@ -93,8 +93,8 @@ class Batcher:
                 self.n_waiting -= len(texts) - asked.n_taken
 
     def close(self) -> None:
-        """End the threads; what is asked has been answered."""
-        self._threads.shutdown(wait=True)
+        """End the threads, without waiting for a teacher that nobody waits for any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _wake(self) -> None:
         if self._has_company and self.n_waiting < MAX_BATCH:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from factory.errors import ArtifactCorrupt, FactoryError
+from factory.errors import ArtifactCorrupt
 from factory.release.files import Files
 from factory.release.predict import Answer, ArtifactError, Predictor
 from factory.serving.http.locate import Located
@@ -119,18 +119,20 @@ class Live:
 
     def look(self) -> None:
         """Switch if the registry names another version now; a failure is kept in `problem` and logged, once."""
-        stamp = self._source.stamp()
-        if stamp is not None and stamp == self._seen and self.problem is None:
-            return
         try:
+            stamp = self._source.stamp()
+            if stamp is not None and stamp == self._seen and self.problem is None:
+                return
             located = self._source.locate()
             if located.content_hash != self.current.located.content_hash:
-                self.current = open_version(self._name, located, self._wrap)
+                opened = open_version(self._name, located, self._wrap)
+                self.problem = None  # first: nobody shall see the new version with the old problem
+                self.current = opened
                 self._tell("switched")
             elif located.version != self.current.version:
                 self.current = replace(self.current, located=located)
             self._seen, self.problem = stamp, None
-        except (FactoryError, OSError) as error:
+        except Exception as error:  # of any kind: nobody would notice that the thread which follows the alias had ended
             problem = f"{type(error).__name__}: {error}"
             if problem != self.problem:
                 self.problem = problem
