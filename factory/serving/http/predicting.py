@@ -35,6 +35,8 @@ class Labelled(BaseModel):
     label: str
     probability: float
     probabilities: dict[str, float] | None = None
+    abstained: bool | None = None
+    """Of a release with a rule for it: the text seems to belong to no label, and `label` is but the nearest."""
     tier: str | None = None
     """Of a cascade: who answered."""
     unanswered: bool | None = None
