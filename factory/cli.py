@@ -14,7 +14,7 @@ import typer
 from factory import __version__
 from factory.commands.cache import cache_app
 from factory.commands.model import models, predict
-from factory.commands.registry import promote, rollback
+from factory.commands.registry import compare, promote, rollback
 from factory.commands.rows import review, why
 from factory.commands.serve import serve
 from factory.commands.task import build, check, plan, schema
@@ -80,7 +80,7 @@ def _options(
         raise typer.Exit
 
 
-for command in (check, schema, plan, build, predict, serve, models, promote, rollback, why, review):
+for command in (check, schema, plan, build, predict, serve, models, compare, promote, rollback, why, review):
     app.command()(command)
 app.command()(verdict)
 app.add_typer(cache_app)

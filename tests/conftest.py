@@ -1,6 +1,7 @@
-"""What several test files share: one Prefect server, and the command line inside the test's own process."""
+"""What several test files share: one Prefect server, an MLflow database, the command line inside the test's process."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,30 @@ def noted(tmp_path_factory: pytest.TempPathFactory) -> Built:
     place = tmp_path_factory.mktemp("noted")
     folder = scripted(place / "task", **MANY)
     return Built(folder, place / "outputs", build(folder, place / "outputs"))
+
+
+@pytest.fixture(scope="session")
+def registry_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty MLflow database: making its tables takes seconds, copying it none."""
+    from factory.release.registry import Registry
+
+    outputs = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with Registry(outputs).client() as client:
+            client.search_registered_models()
+    return outputs / "mlflow.db"
+
+
+@pytest.fixture
+def registry_outputs(tmp_path: Path, registry_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return outputs with an empty registry, in an empty current folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    shutil.copyfile(registry_database, outputs / "mlflow.db")
+    return outputs
 
 
 @pytest.fixture

@@ -28,23 +28,9 @@ pytestmark = pytest.mark.slow
 METRICS = {"accuracy": 0.9}
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making its tables takes seconds, copying it none."""
-    outputs = tmp_path_factory.mktemp("registry")
-    with Registry(outputs).client() as client:
-        client.search_registered_models()
-    return outputs / "mlflow.db"
-
-
 @pytest.fixture
-def outputs(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    outputs = tmp_path / "outputs"
-    outputs.mkdir()
-    shutil.copyfile(database, outputs / "mlflow.db")
-    return outputs
+def outputs(registry_outputs: Path) -> Path:
+    return registry_outputs
 
 
 def register(outputs: Path, *, page: str = "<p>1</p>", passed: bool = False) -> Version:
@@ -125,11 +111,11 @@ def test_tags_that_only_look_like_ours_are_kept_as_tags(outputs: Path) -> None:
 
 
 @pytest.fixture
-def server(outputs: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(outputs: Path, registry_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A real MLflow server with a database and a place for files of its own."""
     place = outputs.parent / "server"
     place.mkdir()
-    shutil.copyfile(database, place / "mlflow.db")
+    shutil.copyfile(registry_database, place / "mlflow.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

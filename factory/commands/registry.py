@@ -1,5 +1,6 @@
 """What is done with the versions of a model: make one the champion, go back, compare two."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,6 +50,36 @@ def rollback(name: Name, note: Note = "", out: Outputs = DEFAULT_OUTPUTS, json_:
         print_json(restored.model_dump(mode="json"))
     else:
         typer.echo(f"{name}: version {restored.version} is the champion again{_was(restored.moves[-1].was)}")
+
+
+def compare(
+    name: Name,
+    first: Annotated[str, typer.Argument(metavar="A", help="Number or alias of a version.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Of another.")],
+    rows: Annotated[
+        Path | None, typer.Option("--rows", metavar="FILE", help="JSONL with `text` and `label`; default: the holdout.")
+    ] = None,
+    out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+) -> None:
+    """Ask two versions the same gold rows, and test whether they differ.
+
+    Without --rows: the rows of the holdout that both versions were judged on.
+
+    Examples:
+        factory compare snips_intent champion candidate
+
+        factory compare snips_intent 2 5 --rows labelled-last-week.jsonl
+    """
+    from factory.serving.comparison import compare as compare_versions
+    from factory.serving.comparison import comparison_lines
+
+    compared = compare_versions(out, name, first, second, rows=rows)
+    if json_:
+        print_json({"verdict": compared.sentence, **compared.model_dump(mode="json")})
+        return
+    for line in comparison_lines(compared):
+        typer.echo(line)
 
 
 def _was(version: int | None) -> str:
