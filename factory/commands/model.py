@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from factory.commands.bulk import is_bulk, predict_files
 from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, only_text, print_json
 from factory.errors import FactoryError
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 def predict(
     name: Name,
     texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Texts; without any: stdin.")] = None,
-    in_: Annotated[Path | None, typer.Option("--in", metavar="FILE", help="JSONL with a `text` a line.")] = None,
-    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="JSONL to write; default: stdout.")] = None,
+    in_: Annotated[Path | None, typer.Option("--in", metavar="FILE", help="Parquet, CSV or JSONL to read.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="To write, of the same format; JSONL default: stdout."),
+    ] = None,
     outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
     version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
     cascade: Annotated[
@@ -27,9 +31,16 @@ def predict(
     task: Annotated[
         Path | None, typer.Option("--task", metavar="DIR", help="With --cascade: who the LLM is; default: tasks/NAME.")
     ] = None,
+    column: Annotated[str, typer.Option("--column", help="Where a file has its texts.")] = "text",
+    dask: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster whose workers answer."),
+    ] = None,
     json_: AsJson = False,
 ) -> None:
     """Label texts with a built model: no PyTorch, and no LLM unless --cascade is given.
+
+    A file may be of any size, and the same command resumes it.
 
     Examples:
         factory predict snips_intent "play some jazz"
@@ -37,6 +48,8 @@ def predict(
         factory predict snips_intent --in texts.jsonl --out labelled.jsonl
 
         factory predict snips_intent --cascade "play some jazz"
+
+        factory predict snips_intent --in big.parquet --out labelled.parquet --column message
     """
     from factory.serving.predictor import load
 
@@ -44,6 +57,13 @@ def predict(
         raise typer.BadParameter("give texts or --in, not both")
     if to is not None and in_ is None:
         raise typer.BadParameter("--out goes with --in")
+    if in_ is not None and to is not None and is_bulk(in_, to) and not cascade:
+        predict_files(outputs, name, version, in_, to, column=column, dask=dask)
+        return
+    if dask is not None or column != "text":
+        raise typer.BadParameter(
+            "--column and --dask go with --in and --out: two files in Parquet, CSV or JSONL, no cascade"
+        )
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # whatever the locale says
     if task is not None and not cascade:

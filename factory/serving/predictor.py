@@ -25,7 +25,21 @@ def load(outputs: Path, name: str, version: str | None = None) -> Predictor:
         ArtifactCorrupt: A file is not the one that was released.
         FactoryError: MLflow cannot be reached.
     """
-    folder = Registry(outputs).resolve(name, version)
+    return open_release(Registry(outputs).resolve(name, version))
+
+
+def open_release(folder: Path) -> Predictor:
+    """Open a release folder, after checking that nobody has touched it.
+
+    Args:
+        folder: As a build wrote it.
+
+    Returns:
+        A predictor that needs nothing but its folder.
+
+    Raises:
+        ArtifactCorrupt: A file is not the one that was released.
+    """
     Artifact(folder, Release, was_cached=True).load()
     try:
         return Predictor(folder)
