@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from factory.errors import ArtifactError
@@ -275,11 +277,23 @@ def test_predict_adds_to_each_line_of_a_file(factory: Factory, model: Model, tmp
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     done = factory("predict", "scripted", "--in", source, "--out", target, "--outputs", model.outputs)
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out) == (0, "")
+    assert done.err.startswith(f"{target}: {len(rows)} rows in ")
     answers = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     assert [(answer["id"], answer["text"]) for answer in answers] == [(row["id"], row["text"]) for row in rows]
     assert {answer["label"] for answer in answers} == {"music"}
     assert all(set(answer) == {"id", "text", "label", "probability", "probabilities"} for answer in answers)
+
+
+@pytest.mark.slow
+def test_predict_labels_a_parquet_file(factory: Factory, model: Model, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    pq.write_table(pa.table({"message": ["play some jazz by Adele", "will it rain in Rome"]}), source)
+    told = ["predict", "scripted", "--in", source, "--out", target, "--outputs", model.outputs]
+    assert "expected a column 'text', got message" in factory(*told).err
+    assert factory(*told, "--column", "message").code == 0
+    assert pq.read_table(target)["label"].to_pylist() == ["music", "weather"]
+    assert "go with --in and --out" in factory(*told[:2], "hello", "--dask", "tcp://x:1").err
 
 
 @pytest.mark.slow
