@@ -13,6 +13,7 @@ import typer
 
 from factory import __version__
 from factory.commands.cache import cache_app
+from factory.commands.export import export
 from factory.commands.model import models, predict
 from factory.commands.registry import compare, promote, rollback
 from factory.commands.rows import review, why
@@ -80,7 +81,7 @@ def _options(
         raise typer.Exit
 
 
-for command in (check, schema, plan, build, predict, serve, models, compare, promote, rollback, why, review):
+for command in (check, schema, plan, build, predict, serve, models, export, compare, promote, rollback, why, review):
     app.command()(command)
 app.command()(verdict)
 app.add_typer(cache_app)

@@ -1,0 +1,41 @@
+"""`factory export`: a registered version in the form that somebody else runs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory.commands.options import DEFAULT_OUTPUTS, Name
+
+
+class Kind(StrEnum):
+    """The forms; see `factory.release.bundles`."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+    DOCKER = "docker"
+    HUB = "hub"
+
+
+def export(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
+    kind: Annotated[Kind, typer.Option("--to", help="In which form.")] = Kind.ONNX,
+    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+) -> None:
+    """Write a version as a plain folder, an OpenVINO graph, an image to build, or a folder for the Hugging Face hub.
+
+    Examples:
+        factory export snips_intent --to docker image
+
+        factory export snips_intent --to hub snips-intent --version 3
+    """
+    from factory.release.bundles import export_bundle
+    from factory.release.registry import Registry
+
+    registry = Registry(outputs)
+    chosen = registry.find(name, version)
+    export_bundle(registry.resolve(name, str(chosen.version)), kind.value, folder)
+    typer.echo(f"{folder}: version {chosen.version} of {name} for {kind.value}")
