@@ -20,6 +20,7 @@ from factory.commands.rows import review, why
 from factory.commands.serve import serve
 from factory.commands.task import build, check, plan, schema
 from factory.commands.verdict import verdict
+from factory.commands.watch import watch
 from factory.errors import FactoryError
 
 app = typer.Typer(
@@ -81,9 +82,11 @@ def _options(
         raise typer.Exit
 
 
-for command in (check, schema, plan, build, predict, serve, models, export, compare, promote, rollback, why, review):
+TASKS = (check, schema, plan, build)
+MODELS = (predict, serve, verdict, watch, models, compare, promote, rollback, export)
+ROWS = (why, review)
+for command in (*TASKS, *MODELS, *ROWS):
     app.command()(command)
-app.command()(verdict)
 app.add_typer(cache_app)
 
 

@@ -190,7 +190,7 @@ def test_a_file_without_rows_gives_one(suffix: str, tmp_path: Path) -> None:
         ("in.csv", b"text,a\nx,1\ny\n", r"in\.csv:3: expected 2 columns, as the header has, got 1"),
         ("in.csv", b"text\ncaf\xe9\n", r"expected CSV in UTF-8"),
         ("in.csv", b'text\n"never closed\n', r"expected CSV in UTF-8"),
-        ("in.csv", b"text\n" + b"a" * 200_000, r"in\.csv:2: .*larger than field limit"),
+        ("in.csv", b"text\n" + b"a" * 1_000_001, r"in\.csv:2: .*larger than field limit"),
         ("in.jsonl", b'{"text": "a"}\nnope\n', r"in\.jsonl:2: not JSON"),
         ("in.jsonl", b'{"txt": "a"}\n', r"in\.jsonl:1: expected a string under 'text', got null"),
         ("in.jsonl", b'{"text": "a", "n": NaN}\n', r"a number that JSON does not know"),

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from factory.errors import ArtifactError
+from factory.evaluation.order import read_order
 from factory.spec import spec_schema
 from tests.conftest import Done, Factory
 from tests.fault_server import Behaviour, FaultServer, Say, completion
-from tests.scripted_task import make_task, texts_of
+from tests.scripted_task import LABELS, make_task, texts_of
 from tests.test_build import KEY, QUICK, RELEASED, speak, walk
 
 COMMANDS = (
@@ -30,6 +31,11 @@ COMMANDS = (
     "build",
     "predict",
     "models",
+    "compare",
+    "promote",
+    "rollback",
+    "export",
+    "watch",
     "why",
     "cache stats",
     "cache explain",
@@ -343,6 +349,34 @@ def test_a_changed_release_is_refused(factory: Factory, model: Model, tmp_path: 
     assert done.code == 1
     assert "config.json: the file was changed after the stage wrote it" in done.err
     assert is_clean(done)
+
+
+@pytest.mark.slow
+def test_watch_orders_data_where_production_is_something_else(factory: Factory, model: Model, tmp_path: Path) -> None:
+    log, page, orders = tmp_path / "log.jsonl", tmp_path / "drift.html", model.outputs / "scripted" / "orders"
+
+    def watch(texts: list[str], *options: str | Path) -> Done:
+        log.write_text("".join(json.dumps({"id": f"n{n}", "text": one}) + "\n" for n, one in enumerate(texts)))
+        told = ["watch", "scripted", "--log", log, "--against", "training", "--outputs", model.outputs]
+        return factory(*told, *options)
+
+    usual = watch([text for label in LABELS for text in texts_of(label)])
+    assert (usual.code, orders.exists()) == (0, False)
+    assert usual.out.startswith("No drift is shown by 48 texts of production")
+    odd = [f"invoice {n} of the {n}th of May was charged twice" for n in range(40)]
+    found = watch(odd, "--report", page)
+    assert found.code == 3
+    assert "Drift: " in found.out
+    (order,) = orders.iterdir()
+    assert all(sample.id.startswith("n") and sample.text is None for sample in read_order(order).samples)
+    assert "charged twice" not in order.read_text() + page.read_text() + found.out
+    told = json.loads(watch(odd, "--json", "--with-texts").out)
+    assert "charged twice" in Path(told["order"]).read_text()
+    assert "expected at least 30 production texts, got 3" in watch(odd[:3]).err
+    log.write_text('{"label": "music"}\n')
+    done = factory("watch", "scripted", "--log", log, "--outputs", model.outputs)
+    assert "expected a string under 'text'" in done.err
+    assert "--log-texts" in done.err
 
 
 def test_a_model_that_was_never_built_says_how_to_build_it(factory: Factory, tmp_path: Path) -> None:

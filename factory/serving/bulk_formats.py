@@ -20,6 +20,9 @@ PART_ROWS = 16_384
 PART_CHARS = 32_000_000
 """A part of a text file ends with the row that reaches either."""
 
+MAX_CELL_CHARS = 1_000_000
+"""Of a CSV cell: a quote that is never closed must not read the whole file."""
+
 Answers = Sequence[Mapping[str, Any] | None]
 """One a row; None where there was no text."""
 
@@ -107,6 +110,7 @@ class Csv:
     def parts(self) -> Iterator[Part]:
         """Read the parts in order; a wrong line is an error that names it."""
         with self.source.open(encoding="utf-8-sig", newline="") as file:
+            csv.field_size_limit(MAX_CELL_CHARS)  # of the whole process: whoever reads sets its own
             reader = csv.reader(file, strict=True)
             try:
                 header = next(reader, [])

@@ -1,0 +1,69 @@
+"""`factory watch`: are the texts of production still those the model was made for?"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, print_json
+
+DRIFT = 3
+"""The exit code when drift is found."""
+
+
+class Against(StrEnum):
+    """Rows of the build that production is compared with."""
+
+    TRAINING = "training"
+    HOLDOUT = "holdout"
+
+
+def watch(
+    name: Name,
+    log: Annotated[Path, typer.Option("--log", metavar="FILE", help="JSONL with a `text` a line.")],
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE.html", help="Also write a page.")] = None,
+    against: Annotated[
+        Against | None, typer.Option("--against", help="Default: the holdout, else the training rows.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    with_texts: Annotated[bool, typer.Option("--with-texts", help="Put texts into the order, not only ids.")] = False,
+    outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+) -> None:
+    """Compare the texts of a log with those the model was judged on, and order the data it lacks.
+
+    Exit code 0: no drift is shown; 3: drift. Only then an order is written.
+
+    Examples:
+        factory watch snips_intent --log answered.jsonl
+
+        factory watch snips_intent --log answered.jsonl --report drift.html --with-texts
+    """
+    from factory.console import watching
+    from factory.evaluation.drift_report import render_drift
+    from factory.evaluation.order import write_order
+    from factory.serving.watch import watch as watch_model
+
+    with watching(quiet=json_):
+        found = watch_model(
+            outputs, name, log, version=version, against=against and against.value, with_texts=with_texts
+        )
+    drift, order = found.drift, found.order
+    written = write_order(order, outputs / name / "orders") if drift.found else None
+    if report is not None:
+        title = f"{name}, version {order.version}"
+        report.write_text(render_drift(drift, order, title=title, reference=found.reference), encoding="utf-8")
+    if json_:
+        told = drift.model_dump(mode="json", exclude={"points", "top"})
+        print_json({"verdict": drift.sentence, "drift": told, "order": None if written is None else str(written)})
+    else:
+        typer.echo(f"{drift.sentence[0].upper()}{drift.sentence[1:]}, against {found.reference}.")
+        for test in drift.tests:
+            typer.echo(f"  {test.name}: p = {test.p:.3g}, {test.what} {test.statistic:.4g}")
+        for one in order.labels if written else ():
+            typer.echo(f"  wanted: {one.n_rows:,} rows of {one.label}: {one.why}")
+        if written:
+            typer.echo(f"order: {written}")
+    if drift.found:
+        raise typer.Exit(DRIFT)
