@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from factory.commands.export import Kind
 from factory.errors import ArtifactCorrupt, ArtifactError, FactoryError
 from factory.release.bundles import BUNDLES, export_bundle
 from factory.release.bundles import openvino as openvino_bundle
@@ -108,6 +109,10 @@ def test_a_release_that_was_tampered_with_is_not_exported(
     with pytest.raises(ArtifactCorrupt, match=change):
         export_bundle(folder, kind, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["release"]
+
+
+def test_the_command_knows_every_kind() -> None:
+    assert [kind.value for kind in Kind] == list(BUNDLES)
 
 
 def test_nothing_is_overwritten(release: Artifact[Any], tmp_path: Path) -> None:

@@ -96,6 +96,14 @@ def test_a_version_whose_files_were_changed_is_not_promoted(outputs: Path) -> No
     assert aliases(outputs) == {2: ("candidate",), 1: ("champion",)}
 
 
+def test_a_version_is_promoted_where_no_name_is_on_any(outputs: Path) -> None:
+    register(outputs, passed=True)
+    with Registry(outputs).client() as client:
+        for alias in ("candidate", "champion"):
+            client.delete_registered_model_alias("tiny", alias)
+    assert Registry(outputs).promote("tiny", "1").aliases == ("champion",)
+
+
 def test_there_is_no_going_back_from_the_first_champion(outputs: Path) -> None:
     register(outputs, passed=True)
     with pytest.raises(ArtifactMissing, match="there was no champion before this one"):

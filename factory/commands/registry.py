@@ -28,11 +28,11 @@ def promote(
     from factory.release.registry import Registry
 
     registry = Registry(out)
-    before = registry.find(name)
+    was = [one.version for one in registry.versions(name) if "champion" in one.aliases]
     promoted = registry.promote(name, version, note=note, force=force)
     if json_:
         print_json(promoted.model_dump(mode="json"))
-    elif before.version == promoted.version and "champion" in before.aliases:
+    elif promoted.version in was:
         typer.echo(f"{name}: version {promoted.version} is the champion already; nothing was changed")
     else:
         typer.echo(f"{name}: version {promoted.version} is the champion{_was(promoted.moves[-1].was)}")

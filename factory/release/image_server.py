@@ -1,6 +1,6 @@
 """The server of a docker export: the standard library around the release in `model/`, nothing of the factory.
 
-    python server.py [--host 0.0.0.0] [--port 8000]
+    python server.py [--host 127.0.0.1] [--port 8000]
     python server.py --check                            is the one on this machine well? the exit code says it
 
 POST /v1/predict {"texts": ["..."]} gives {"answers": [{"label", "probability", "probabilities"}]}. GET /healthz.
@@ -124,7 +124,7 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     """Serve, or ask the one that serves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default="0.0.0.0", help="inside a container; elsewhere give 127.0.0.1")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 inside a container")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--check", action="store_true", help="ask /healthz and exit")
     options = parser.parse_args()

@@ -181,13 +181,7 @@ class Registry:
 
     def find(self, name: str, wanted: str | None = None) -> Version:
         """Return a version by its number or alias; see `resolve`."""
-        versions = self.versions(name)
-        if not versions:
-            raise ArtifactMissing(
-                f"{name}: no version is registered in {shown(self.uri)}",
-                hint=f"build it first: factory build tasks/{name}",
-            )
-        return pick(versions, name, (wanted,) if wanted is not None else (CHAMPION, CANDIDATE))
+        return pick(self._known(name), name, (wanted,) if wanted is not None else (CHAMPION, CANDIDATE))
 
     @property
     def uri(self) -> str:
@@ -214,10 +208,19 @@ class Registry:
         client.set_terminated(run_id)
         return run_id
 
+    def _known(self, name: str) -> tuple[Version, ...]:
+        versions = self.versions(name)
+        if not versions:
+            raise ArtifactMissing(
+                f"{name}: no version is registered in {shown(self.uri)}",
+                hint=f"build it first: factory build tasks/{name}",
+            )
+        return versions
+
     @contextmanager
     def _changing(self, name: str) -> Iterator[tuple[Any, tuple[Version, ...]]]:
         """Lend a client and the versions as MLflow knows them, and keep out who else would change them here."""
-        self.find(name)  # says what is wrong with the name, and makes no database to ask for nothing
+        self._known(name)  # makes no database to ask for nothing
         with self._lock(), self.client() as client:
             yield client, self._ask(client, name)
 

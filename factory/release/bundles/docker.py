@@ -27,7 +27,7 @@ USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=3s --start-period=15s \\
     CMD ["python", "server.py", "--check"]
-ENTRYPOINT ["python", "server.py"]
+ENTRYPOINT ["python", "server.py", "--host", "0.0.0.0"]
 """
 README = """\
 # {name} in a container
