@@ -211,10 +211,8 @@ class Registry:
     def _known(self, name: str) -> tuple[Version, ...]:
         versions = self.versions(name)
         if not versions:
-            raise ArtifactMissing(
-                f"{name}: no version is registered in {shown(self.uri)}",
-                hint=f"build it first: factory build tasks/{name}",
-            )
+            hint = f"build it first: factory build tasks/{name}"
+            raise ArtifactMissing(f"{name}: no version is registered in {shown(self.uri)}", hint=hint)
         return versions
 
     @contextmanager
@@ -279,7 +277,7 @@ def _make_champion(
     champion = aliased(versions, CHAMPION)
     if champion is not None and champion.version == number:
         return
-    name, was = versions[0].name, None if champion is None else champion.version
+    name, was = versions[0].name, champion and champion.version
     write_move(client, name, number, Move(how=how, was=was, note=note, forced=forced))
     moves = [(CHAMPION, number)] if was is None else [(PREVIOUS, was), (CHAMPION, number)]
     # Who is killed between the two can give the same command again: of a promotion `previous` is right already, after
