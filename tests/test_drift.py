@@ -84,7 +84,7 @@ def test_where_they_cannot_be_known_no_shares_are_made_up(confusion: np.ndarray)
 
 
 def test_more_permutations_are_asked_for_where_an_alarm_could_never_come() -> None:
-    with pytest.raises(ValueError, match="needs at least 299 permutations"):
+    with pytest.raises(ValueError, match="expected at least 299 permutations"):
         DriftParams(n_permutations=199)
 
 
