@@ -134,7 +134,7 @@ def server(outputs: Path, registry_database: Path, monkeypatch: pytest.MonkeyPat
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(600):
+        for _ in range(2000):  # a machine that is busy takes a minute
             with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
                 break
             assert process.poll() is None, (place / "log").read_text()
