@@ -108,7 +108,7 @@ def _questions(params: PriorsParams, anchors: Sequence[Anchors]) -> list[_Questi
         system = Message("system", render(SYSTEM, description=params.description, labels=shown))
         for column, one in enumerate(anchors):
             for place, point in enumerate(one.points):
-                asked = render(USER, phrase=one.column.phrase, value=_shown(point, one.points))
+                asked = render(USER, phrase=one.column.phrase, value=_shown(point))
                 request = Request(
                     messages=(system, Message("user", asked)),
                     max_tokens=telling_tokens(names),
@@ -119,12 +119,8 @@ def _questions(params: PriorsParams, anchors: Sequence[Anchors]) -> list[_Questi
     return found
 
 
-def _shown(point: Point, points: Sequence[Point]) -> str:
-    """Write a cell; of a number also whether it is low or high, which digits alone do not tell a small model."""
-    if isinstance(point, str):
-        return point
-    level = "low" if point == points[0] else "high" if point == points[-1] else "medium"
-    return f"{level} ({point:.6g})"
+def _shown(point: Point) -> str:
+    return point if isinstance(point, str) else f"{point:.6g}"
 
 
 def _certain(label: str, names: Sequence[str]) -> tuple[float, ...]:
@@ -161,4 +157,4 @@ def _prior(anchors: Anchors, logits: NDArray[np.float64]) -> Prior:
     return Prior(name, points, told, round(size**2 / (size**2 + apart**2), 4), round(apart, 4))
 
 
-PRIORS: Stage[Priors] = Stage("priors", 1, PriorsParams, judge_columns, Priors, files=(SYSTEM, USER, REPAIR))
+PRIORS: Stage[Priors] = Stage("priors", 2, PriorsParams, judge_columns, Priors, files=(SYSTEM, USER, REPAIR))

@@ -16,6 +16,8 @@ QUANTILES = (0.1, 0.5, 0.9)
 """Of the numbers in the rows, or how far along the range of the spec."""
 MOST_POINTS = 20
 """Values of a category that are asked about, the most frequent or the first of the spec; others count as average."""
+LEAST_SHARE = 0.02
+"""Of the rows, for a value to be asked about: rarer ones would cost more than they tell."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def _frequent(cells: "pyarrow.Array") -> tuple[str, ...]:
     import pyarrow.compute as pc
 
     counts = {one["values"]: one["counts"] for one in pc.value_counts(cells.drop_null()).to_pylist()}
-    return tuple(sorted(counts, key=lambda value: (-counts[value], value)))
+    least = LEAST_SHARE * len(cells)
+    return tuple(sorted((one for one in counts if counts[one] >= least), key=lambda one: (-counts[one], one)))
 
 
 def _numbers(column: Column, cells: "pyarrow.Array | None") -> tuple[float, ...]:
