@@ -17,6 +17,7 @@ from factory.evaluation.audit import Audit
 from factory.evaluation.baselines import MAJORITY, MajorityParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
+from factory.evaluation.label_free import LABEL_FREE, LabelFreeParams
 from factory.evaluation.learning_curve import LearningCurve
 from factory.evaluation.verdict import Evaluation, Regime
 from factory.labelling.self_training import STRATEGY
@@ -61,6 +62,9 @@ class Written:
     curves: tuple[Artifact[LearningCurve], ...] = ()
     """One for each round with a student in the loop."""
 
+
+FEW_GOLD_ROWS = 200
+"""Below this, texts without labels are asked what they can add."""
 
 NOBODY: Mapping[str, Teacher] = {}
 
@@ -132,6 +136,7 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     )
     robustness = probe(task, files, made, run)
     refusal = allow_refusal(task, files, made, rows, run)
+    estimate_on_pool(files, made, rows, run)
     return Products(files, rows, taught, made, evaluation, speed, audit, tiers, robustness, refusal, written.curves)
 
 
@@ -307,6 +312,22 @@ def judge(
     if spec.labelling.ask_directly:
         contenders["teacher"] = label_sample(task, holdout, spec.labelling.ask_directly, "holdout", teacher, run)
     return run(EVALUATE, params, inputs={"holdout": holdout, **contenders})
+
+
+def estimate_on_pool(files: Mapping[str, Artifact[Rows]], made: Made, rows: Artifact[Rows], run: Runner) -> None:
+    """Where gold rows are few or none, say what the pool lets one guess; `factory verdict` shows it."""
+    known = run.peek(files["holdout"]) if "holdout" in files else None
+    if "pool" not in files or ("holdout" in files and (known is None or len(known.kept) >= FEW_GOLD_ROWS)):
+        return
+    champion = made.students[made.champion]
+    calibration = run.peek(champion.calibration)
+    softened = max(1.0, calibration.calibration_temperature) if calibration else 1.0
+    answers = run(named(ANSWER, "pool"), AnswerParams(), inputs={"exported": made.exported, "rows": files["pool"]})
+    inputs: dict[str, Artifact[Any]] = {"pool": answers, "oof": champion.oof, "rows": rows}
+    if "holdout" in files:
+        gold = run(ANSWER, AnswerParams(), inputs={"exported": made.exported, "rows": files["holdout"]})
+        inputs |= {"holdout": files["holdout"], "student": gold}
+    run(LABEL_FREE, LabelFreeParams(calibration_temperature=softened), inputs=inputs)
 
 
 def allow_refusal(

@@ -11,6 +11,7 @@ from factory.evaluation.cascade import CASCADE, CascadeChoice
 from factory.evaluation.comparison import EVALUATE
 from factory.evaluation.cost import Cost, Side, StageCost, cost_of
 from factory.evaluation.decision import Decision, decide
+from factory.evaluation.label_free import LABEL_FREE, LabelFree
 from factory.evaluation.result import JsonResult
 from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, in_percent, in_points, verdict_table
 from factory.release.measure import MEASURE, Speed
@@ -35,6 +36,7 @@ class Verdict:
     cost: Cost
     cascade: CascadeChoice | None = None
     robustness: Robustness | None = None
+    label_free: LabelFree | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict for programs."""
@@ -46,6 +48,7 @@ class Verdict:
             "evaluation": self.evaluation.model_dump(mode="json"),
             "cascade": self.cascade and self.cascade.model_dump(mode="json"),
             "robustness": self.robustness and self.robustness.model_dump(mode="json"),
+            "label_free": self.label_free and self.label_free.model_dump(mode="json"),
             "speed": self.speed.model_dump(mode="json"),
             "cost": self.cost.model_dump(mode="json"),
         }
@@ -92,7 +95,9 @@ def verdict_of(
         is_local=any(teacher.startswith(EMBEDDED) for teacher in teachers),
         threads=speed.threads,
     )
-    return Verdict(decide(evaluation, cascade), evaluation, speed, cost, cascade, robustness)
+    return Verdict(
+        decide(evaluation, cascade), evaluation, speed, cost, cascade, robustness, _found(stages, LABEL_FREE)
+    )
 
 
 def read_verdict(
@@ -165,8 +170,26 @@ def figures(verdict: Verdict) -> list[tuple[str, str]]:
             (f"accuracy with {one.name}", f"{in_percent(one.accuracy)} %, {in_points(one.change)} points")
             for one in verdict.robustness.perturbed
         ]
+    if verdict.label_free is not None:
+        found += _estimates(verdict.label_free)
     if verdict.cascade is not None:
         found.append(("cascade", verdict.cascade.summary))
+    return found
+
+
+def _estimates(label_free: LabelFree) -> list[tuple[str, str]]:
+    """Say what texts without labels let one guess."""
+    if label_free.thresholded is None or label_free.mean_confidence is None:
+        return []
+    thresholded, mean = (f"{100 * one:.1f} %" for one in (label_free.thresholded, label_free.mean_confidence))
+    guess = f"{thresholded} (thresholded), {mean} (mean probability)"
+    found = [("estimated accuracy", f"{guess} on {label_free.n_pool:,} texts without labels")]
+    if (powered := label_free.powered) is not None:
+        alone = f"{in_percent(powered.labels_alone)} % from the {powered.n_labelled:,} labels alone"
+        saved = f"worth {powered.labels_saved:,.0f} more labels"
+        found.append(
+            ("with texts without labels", f"{in_percent(powered.accuracy)} % (prediction-powered, {saved}); {alone}")
+        )
     return found
 
 

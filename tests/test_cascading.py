@@ -133,6 +133,8 @@ def test_the_verdict_is_read_from_what_the_build_stored_and_ends_with_its_exit_c
     assert (told["verdict"], told["exit_code"]) == (judged.decision.choice.value, done.exit_code)
     assert told["cost"] == json.loads(json.dumps(judged.as_json()))["cost"]
     assert len(told["robustness"]["perturbed"]) == 6
+    assert told["label_free"]["powered"]["n_labelled"] == 9
+    assert "estimated accuracy: " in done.stdout
     assert judged.decision.sentence in (built.outcome.folder / "report.html").read_text(encoding="utf-8")
 
 

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from factory.evaluation.cascade import CascadeChoice, choose_thresholds
 from factory.evaluation.cost import Side, StageCost, cost_of
 from factory.evaluation.decision import Choice, decide
-from factory.evaluation.label_free import prediction_powered, thresholded_confidence
+from factory.evaluation.label_free import (
+    LABEL_FREE,
+    LabelFreeParams,
+    estimate_without_labels,
+    prediction_powered,
+    thresholded_confidence,
+)
 from factory.evaluation.metrics import Estimate
 from factory.evaluation.verdict import Difference, Evaluation
+from factory.records import Predictions
 from factory.release.energy import joules_between, read_joules
 from factory.release.robustness import PERTURBATIONS, ROBUSTNESS, RobustnessParams, probe_robustness
 from factory.spec import CascadeSpec
@@ -219,3 +226,18 @@ def test_any_guesses_give_an_interval(labelled: list[tuple[bool, float]], others
 def test_one_row_is_not_enough() -> None:
     with pytest.raises(ValueError, match="got 1 with and 5 without labels"):
         prediction_powered(np.array([True]), np.array([0.5]), np.full(5, 0.5))
+
+
+def test_pool_rows_that_were_trained_on_say_nothing_about_the_others() -> None:
+    rows, names = labelled_rows(), ("music", "weather")
+    ids = tuple(rows.kept["id"])
+    probs = np.array([[0.9, 0.1] if label == "music" else [0.1, 0.9] for label in rows.kept["label"]])
+    oof = Predictions(names, ids, probs)
+    pool = Predictions(names, (*ids[:5], "x", "y", "z"), np.array([[0.9, 0.1]] * 5 + [[0.6, 0.4]] * 3))
+    found = estimate_without_labels(LabelFreeParams(), pool=pool, oof=oof, rows=rows, holdout=rows, student=oof)
+    assert (found.n_pool, found.mean_confidence) == (3, 0.6)
+    check_golden(LABEL_FREE, found.model_dump(mode="json"))
+    used_up = estimate_without_labels(
+        LabelFreeParams(), pool=Predictions(names, ids[:5], probs[:5]), oof=oof, rows=rows
+    )
+    assert (used_up.thresholded, used_up.powered) == (None, None)

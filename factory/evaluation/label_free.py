@@ -5,12 +5,19 @@ out-of-distribution performance", ICLR 2022, arXiv:2201.04234. Prediction-powere
 Fannjiang, Jordan and Zrnic, Science 382 (2023), tuned as in Angelopoulos, Duchi and Zrnic, "PPI++", arXiv:2311.01453.
 """
 
+from typing import Annotated, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from factory.evaluation.calibration import apply_temperature
 from factory.evaluation.metrics import NORMAL_QUANTILE, Estimate
 from factory.evaluation.policies import Rights
-from factory.evaluation.result import Number, Part
+from factory.evaluation.result import JsonResult, Number, Part
+from factory.records import Predictions, Rows
+from factory.spec import Model
+from factory.store import Stage
 
 Floats = NDArray[np.float64]
 
@@ -89,3 +96,78 @@ def prediction_powered(is_right: Rights, guess: Floats, guess_unlabelled: Floats
 def _around(value: float, variance: float) -> Estimate:
     half = NORMAL_QUANTILE * float(np.sqrt(variance))
     return Estimate(value=value, low=max(0.0, value - half), high=min(1.0, value + half))
+
+
+class LabelFreeParams(Model):
+    """How out-of-fold probabilities become those of the released student."""
+
+    calibration_temperature: Annotated[float, Field(gt=0)] = 1.0
+
+
+class LabelFree(JsonResult):
+    """Accuracy on real texts that nobody labelled: estimates."""
+
+    file: ClassVar[str] = "label_free.json"
+
+    n_pool: int
+    """Texts of the pool that nothing was trained on."""
+    thresholded: Number | None
+    """Average thresholded confidence; null where the whole pool was trained on."""
+    mean_confidence: Number | None
+    """Mean probability of the answers: the accuracy, if they mean what they say; null likewise."""
+    powered: Powered | None
+    """With the gold rows there are; null without any."""
+
+    @property
+    def summary(self) -> str:
+        """One line for a person."""
+        if self.thresholded is None:
+            return "the whole pool was trained on: nothing to estimate by"
+        return f"estimated accuracy {self.thresholded:.3f} on {self.n_pool:,} texts without labels"
+
+
+def estimate_without_labels(
+    params: LabelFreeParams,
+    *,
+    pool: Predictions,
+    oof: Predictions,
+    rows: Rows,
+    holdout: Rows | None = None,
+    student: Predictions | None = None,
+) -> LabelFree:
+    """Estimate accuracy on the pool, by the training rows out of fold, and by gold rows where there are a few.
+
+    Args:
+        params: Temperature of the released student.
+        pool: Its answers to the pool.
+        oof: Out-of-fold predictions of the training rows, not calibrated.
+        rows: Training rows; those of the pool among them say nothing about the others.
+        holdout: Gold rows.
+        student: Answers of the released student to them.
+
+    Returns:
+        The estimates; none where the whole pool was trained on.
+    """
+    labels = dict(zip(rows.kept["id"], rows.kept["label"], strict=True))
+    fresh = [position for position, row_id in enumerate(pool.ids) if row_id not in labels]
+    if len(fresh) < 2:
+        return LabelFree(n_pool=len(fresh), thresholded=None, mean_confidence=None, powered=None)
+    known = apply_temperature(oof.probs, params.calibration_temperature).max(axis=1)
+    right = np.array([labels[row_id] == answer for row_id, answer in zip(oof.ids, oof.answers, strict=True)])
+    sure = pool.probs[fresh].max(axis=1)
+    powered = None
+    if holdout is not None and student is not None and len(holdout.kept) > 1:
+        gold = dict(zip(holdout.kept["id"], holdout.kept["label"], strict=True))
+        is_right = np.array(
+            [gold[row_id] == answer for row_id, answer in zip(student.ids, student.answers, strict=True)]
+        )
+        powered = prediction_powered(is_right, student.probs.max(axis=1), sure)
+    return LabelFree(
+        n_pool=len(fresh),
+        thresholded=thresholded_confidence(known, right, sure),
+        mean_confidence=float(sure.mean()),
+        powered=powered,
+    )
+
+
+LABEL_FREE: Stage[LabelFree] = Stage("label-free", 1, LabelFreeParams, estimate_without_labels, LabelFree)
