@@ -1,6 +1,7 @@
 """Which rows of a pool to train on, beside those that the voters agreed on: others they did not, or more of the pool.
 
 python -m benchmarks.pool_rows --data FOLDER --builds OUTPUTS/trec6_z1 OUTPUTS/tweet_emotion_z1
+python -m benchmarks.pool_rows --data FOLDER --builds OUTPUTS/trec6_z1 --students blend --encoder all-mpnet-base-v2
 
 Reads what stored builds settled (the stage `aggregate` of a task named SET_z1) and asks no teacher. Of the training
 rows that the teacher did not label 1,500 are set aside to see what students make of an arm, the rest is the pool that a
@@ -18,15 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.noise import Right, as_rows, interval, read_labels, read_rows
+from factory.curation.label_noise import LabelNoiseParams, reject_noise
 from factory.encoders import load_encoder
 from factory.evaluation.baselines import NearestDescriptionParams, predict_nearest
 from factory.labelling.self_training import SelfTrainingParams, self_train
-from factory.records import Rows, all_kept, row_id
-from factory.spec import Label, SelfTrainingSpec
-from factory.students.training import FitParams, PredictParams, fit, predict
+from factory.records import Origin, Rows, all_kept, row_id
+from factory.spec import DEFAULT_ENCODER, Label, SelfTrainingSpec
+from factory.students.training import CrossPredictParams, FitParams, PredictParams, cross_predict, fit, predict
+from flows.steps import NOISE_JUDGE
 
 N_CHOOSE = 1500
-SEEDS = (0, 1, 2)
 STUDENTS = ("tfidf-linear", "static-embedding", "sentence-linear", "blend")
 
 
@@ -43,6 +45,15 @@ class Settled:
     examined: Rows
     gold: Mapping[str, str]
     """Of the pool, by row id; read to say how many labels of an arm are right."""
+    encoder: str
+    """Of the descriptions, and of students that have one."""
+
+    def fit_params(self, student: str, *, soft: bool = False) -> FitParams:
+        """Return how a student is fitted."""
+        encodes = student in ("sentence-linear", "blend")
+        params = {"encoder": self.encoder} if encodes else {}
+        # Another seed changes nothing that can be seen: the heads are linear.
+        return FitParams(student=student, params=params, labels=self.labels, soft_labels=soft, balance=True, seed=0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Line:
     minus_first: tuple[float, float, float] | None
 
 
-def read(data: Path, build: Path, *, test: bool) -> Settled:
+def read(data: Path, build: Path, *, test: bool, encoder: str) -> Settled:
     """Read the newest vote of a stored build."""
     from datasets import concatenate_datasets
 
@@ -80,6 +91,7 @@ def read(data: Path, build: Path, *, test: bool) -> Settled:
         as_rows(rest),
         as_rows(read_rows(source / "test.jsonl") if test else apart),
         {row_id(text): label for text, label in pairs.items()},
+        encoder,
     )
 
 
@@ -87,18 +99,27 @@ def with_rest(given: Settled, params: SelfTrainingParams, student: str) -> Rows:
     """Let a student of the settled rows label the rest of the pool, as a build does."""
     from datasets import concatenate_datasets
 
-    fitted = fit(FitParams(student=student, labels=given.labels, balance=True, seed=0), rows=given.kept)
+    fitted = fit(given.fit_params(student), rows=given.kept)
     opinion = predict(PredictParams(), student=fitted, rows=given.pool)
-    nearest = predict_nearest(NearestDescriptionParams(labels=given.labels), rows=given.pool, encoder=load_encoder())
+    asked = NearestDescriptionParams(labels=given.labels)
+    nearest = predict_nearest(asked, rows=given.pool, encoder=load_encoder(given.encoder))
     params = params.model_copy(update={"labels": opinion.labels})
     chosen = self_train(params, pool=given.pool, known=given.kept, opinion=opinion, nearest=nearest)
     return all_kept(concatenate_datasets([given.kept.kept, chosen.kept]))
+
+
+def without_doubted(given: Settled) -> Rows:
+    """Drop the rows whose label a student doubts, as the filter label-noise did with pool rows once."""
+    params = CrossPredictParams(student=NOISE_JUDGE.name, params=NOISE_JUDGE.params, labels=given.labels, seed=0)
+    oof = cross_predict(params, rows=given.kept)
+    return reject_noise(LabelNoiseParams(origins=tuple(Origin)), rows=given.kept, oof=oof)
 
 
 def arms(grid: bool) -> dict[str, Callable[[Settled], Rows]]:
     """Return what may be trained on, the rows that a build trains on first."""
     found: dict[str, Callable[[Settled], Rows]] = {
         "voters agreed": lambda given: given.kept,
+        "but for those that label-noise doubts": without_doubted,
         "and those they did not": lambda given: given.all_rows,
     }
     usual = SelfTrainingSpec()
@@ -114,15 +135,11 @@ def arms(grid: bool) -> dict[str, Callable[[Settled], Rows]]:
 
 
 def right_by(given: Settled, rows: Rows, student: str, *, soft: bool) -> Right:
-    """Fit a student with each seed; return how often each examined row is answered right."""
+    """Fit a student; return which of the examined rows it answers right."""
     names = [label.name for label in given.labels]
     gold = np.array([names.index(label) for label in given.examined.kept["label"]])
-    rights = []
-    for seed in SEEDS:
-        params = FitParams(student=student, labels=given.labels, soft_labels=soft, balance=True, seed=seed)
-        answers = fit(params, rows=rows).student.predict_proba(given.examined.kept).argmax(axis=1)
-        rights.append((answers == gold).astype(float))
-    return np.asarray(np.mean(rights, axis=0))
+    fitted = fit(given.fit_params(student, soft=soft), rows=rows).student
+    return np.asarray(fitted.predict_proba(given.examined.kept).argmax(axis=1) == gold, dtype=float)
 
 
 def measure(given: Settled, students: Sequence[str], *, grid: bool, soft: bool) -> Iterator[Line]:
@@ -160,6 +177,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
     parser.add_argument("--builds", type=Path, nargs="+", required=True, help="folders of stored builds with a pool")
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), metavar="STUDENT")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="of the descriptions, sentence-linear and blend")
     parser.add_argument("--grid", action="store_true", help="many settings of self-training")
     parser.add_argument("--soft", action="store_true", help="teach distributions")
     parser.add_argument("--test", action="store_true", help="examine the test rows")
@@ -167,7 +185,7 @@ def main() -> None:
     options = parser.parse_args()
     lines = []
     for build in options.builds:
-        given = read(options.data, build, test=options.test)
+        given = read(options.data, build, test=options.test, encoder=options.encoder)
         for line in measure(given, options.students, grid=options.grid, soft=options.soft):
             print(line, file=sys.stderr, flush=True)
             lines.append(line)
