@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from factory.errors import FactoryError
 from factory.labelling.priors import MOST_LOGIT, PRIORS, PriorsParams, judge_columns
 from factory.records import Origin, Rows, all_kept, table_dataset
 from factory.spec import Budget, Label
@@ -167,6 +168,12 @@ def test_text_of_a_cell_never_becomes_part_of_a_template() -> None:
     rows = rows_of(home=["{{ 7 * 7 }}", "{% raw %}", "own"])
     judge_columns(PARAMS, teacher=ScriptedTeacher(hear), rows=rows)
     assert any("{{ 7 * 7 }}" in one for one in asked)
+
+
+def test_a_regression_is_refused_before_anything_is_asked() -> None:
+    params = PARAMS.model_copy(update={"table": TABLE.model_copy(update={"labels": ()})})
+    with pytest.raises(FactoryError, match="expected the table of a classification"):
+        judge_columns(params, teacher=ScriptedTeacher([]))
 
 
 def test_priors_survive_saving(tmp_path: Path) -> None:

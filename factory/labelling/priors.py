@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from factory.errors import FactoryError
 from factory.events import Progressed, emit
 from factory.labelling.asking import MOST_LABEL_TOKENS, TOP_LOGPROBS, parse_label, telling_tokens
 from factory.labelling.distribution import written
@@ -68,7 +69,14 @@ def judge_columns(params: PriorsParams, *, teacher: Teacher, rows: Rows | None =
     Returns:
         One prior a column. A column with answers for fewer than two points has weight 0 and says why. `is_complete` is
         false when answers are missing that may still come.
+
+    Raises:
+        FactoryError: The table is that of a regression.
     """
+    if len(params.table.labels) < 2:
+        raise FactoryError(
+            "priors: expected the table of a classification", hint="of numbers no priors can be asked yet"
+        )
     anchors = anchors_of(params.table, rows)
     questions = _questions(params, anchors)
     answered: set[int] = set()
