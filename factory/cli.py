@@ -14,6 +14,7 @@ import typer
 from factory import __version__
 from factory.commands.cache import cache_app
 from factory.commands.export import export
+from factory.commands.init import init
 from factory.commands.model import models, predict
 from factory.commands.registry import compare, promote, rollback
 from factory.commands.rows import review, why
@@ -82,7 +83,7 @@ def _options(
         raise typer.Exit
 
 
-TASKS = (check, schema, plan, build)
+TASKS = (init, check, schema, plan, build)
 MODELS = (predict, serve, verdict, watch, models, compare, promote, rollback, export)
 ROWS = (why, review)
 for command in (*TASKS, *MODELS, *ROWS):
