@@ -14,7 +14,7 @@ from factory.errors import Problem, SpecError
 from factory.spec import REVIEWED_FILE, Data, Kind, Label, Plugin, Rule, Spec, TeacherSpec, parse_spec, spec_source
 from factory.spec_errors import not_among, problems_of, shown, suggestion
 from factory.spec_source import KeyPath, Source
-from factory.spec_table import Column
+from factory.spec_table import Column, Table
 from factory.tables.read import survey_table
 from factory.tables.rules import RuleError, parse_rule
 
@@ -67,8 +67,7 @@ def check_task(folder: Path) -> Task:
     if encoder and (wrong := encoder_problem(encoder)):
         problems.append(source.problem(("encoder",), wrong))
     problems += _order_problems(source)
-    broken_rules = _column_rule_problems(source)
-    problems += broken_rules
+    problems += (table_problems := _table_problems(source, kind))
     problems.sort(key=lambda problem: problem.line or 0)
     declared = _value_at(source, ("teachers",))
     for section in (("teacher",), *((("teachers", name)) for name in (declared if isinstance(declared, dict) else ()))):
@@ -79,20 +78,26 @@ def check_task(folder: Path) -> Task:
     problems += misplaced
     warnings: list[str] = []
     for key, file in files.items():
-        is_holdout = key == "holdout"
-        if not kind.is_table:
-            found = survey(file.path, labels=None if key == "pool" else names, contradictions=is_holdout)
-        elif spec is not None and spec.table is not None and not broken_rules:
-            found = survey_table(file.path, spec.table, needs_target=key != "pool", repeats=is_holdout)
-        else:
-            continue  # without its columns nothing can be said about a table
-        problems += found.problems
-        warnings += found.warnings
-        if is_holdout and names:
-            warnings += _holdout_warnings(file.path.name, names, found)
+        # Without its columns nothing can be said about the file of a table.
+        known = spec.table if spec is not None and not table_problems else None
+        found = _survey(key, file, names, known) if known is not None or not kind.is_table else None
+        problems += found.problems if found else ()
+        warnings += _survey_warnings(key, file, names, found) if found else ()
     if spec is None or problems:
         raise SpecError(problems)
     return Task(folder, spec, files, tuple(warnings))
+
+
+def _survey(key: str, file: DataFile, names: Sequence[str] | None, table: Table | None) -> Survey:
+    """Look through one data file, of texts or of the table given."""
+    if table is not None:
+        return survey_table(file.path, table, needs_target=key != "pool", repeats=key == "holdout")
+    return survey(file.path, labels=None if key == "pool" else names, contradictions=key == "holdout")
+
+
+def _survey_warnings(key: str, file: DataFile, names: Sequence[str] | None, found: Survey) -> list[str]:
+    holdout = _holdout_warnings(file.path.name, names, found) if key == "holdout" and names else []
+    return [*found.warnings, *holdout]
 
 
 def check_plugins(plugins: Sequence[tuple[KeyPath, Plugin]], table: Mapping[str, Any], source: Source) -> list[Problem]:
@@ -255,6 +260,14 @@ def _rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem
         message = "of rules alone, mace finds the label but stays near one half: its distributions teach nothing"
         problems.append(source.problem(soft, message))
     return problems
+
+
+def _table_problems(source: Source, kind: Kind) -> list[Problem]:
+    """Check what only tables have, and what they cannot have."""
+    if not kind.is_table:
+        return []
+    cascade = [source.problem(("cascade",), "is for texts: leave it out")] if ("cascade",) in source.lines else []
+    return cascade + _column_rule_problems(source)
 
 
 def _column_rule_problems(source: Source) -> list[Problem]:

@@ -176,6 +176,17 @@ def column_of(rows: "Dataset", name: str) -> "pyarrow.Array":
     return _whole(rows.select_columns([name]).with_format("arrow")[:][name])
 
 
+def texts_of(rows: "Dataset") -> list[str]:
+    """Return what a person reads of each row: its text, or the cells of a table that are known."""
+    if "features" not in rows.column_names:
+        texts: list[str] = rows["text"][:]
+        return texts
+    return [
+        ", ".join(f"{name}: {cell}" for name, cell in row.items() if cell is not None)
+        for row in column_of(rows, "features").to_pylist()
+    ]
+
+
 def _whole(column: Any) -> "pyarrow.Array":
     import pyarrow as pa
 

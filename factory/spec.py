@@ -325,6 +325,10 @@ class Gate(Model):
 
     accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
     macro_f1: Annotated[float, Field(ge=0, le=1)] | None = None
+    auc: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of a table with labels: how often a row of the last label is ranked above another."""
+    r2: Annotated[float, Field(le=1)] | None = None
+    """Of a table with numbers: the share of their variance that is explained."""
     p95_ms: Annotated[float, Field(gt=0)] | None = None
     size_mb: Annotated[float, Field(gt=0)] | None = None
 

@@ -113,7 +113,8 @@ def build(folder: Path, outputs: Path = Path("outputs")) -> Outcome:
     root = outputs / checked.spec.name
     sweep(root)
     # An encoder that cannot be had is said before the teacher is asked.
-    load_encoder(checked.spec.encoder)
+    if not checked.spec.kind.is_table:
+        load_encoder(checked.spec.encoder)
     for plugin in checked.spec.students:
         resources_for(plugin.name, plugin.params)
     usage: dict[str, TeacherUsed] = {}

@@ -73,4 +73,4 @@ def _of_data(task: Task) -> str:
 def _encoder(task: Task, student: str) -> str:
     """Return the name of the encoder inside a student; empty when there is none."""
     params: Mapping[str, Any] = next((one.params for one in task.spec.students if one.name == student), {})
-    return str(getattr(make_student(student, params), "encoder", ""))
+    return "" if task.spec.kind.is_table else str(getattr(make_student(student, params), "encoder", ""))

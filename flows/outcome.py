@@ -12,9 +12,11 @@ from factory.evaluation.audit import Audit
 from factory.evaluation.findings import worst_line
 from factory.evaluation.learning_curve import Learning
 from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
-from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, verdict_sentence, verdict_table
+from factory.evaluation.telling import AnyEvaluation, metrics_of, sentence_of, table_of
+from factory.evaluation.verdict import Evaluation
 from factory.events import TeacherUsed
 from factory.labelling.aggregate import AGGREGATE
+from factory.records import Rows, texts_of
 from factory.release.code import Code, this_code
 from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
@@ -22,7 +24,7 @@ from factory.release.registry import Registry
 from factory.release.versions import Version
 from factory.store import Artifact
 from flows.licences import header_licence, licences_of
-from flows.recipe import Products
+from flows.products import Products
 from flows.steps import Runner
 from flows.verdict import Verdict, figures, verdict_of
 
@@ -34,7 +36,7 @@ EXAMPLES_PER_STAGE = 12
 class Outcome:
     """What a build ends with."""
 
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     audit: Audit
     gate: GateResult
     version: Version
@@ -54,7 +56,7 @@ class Outcome:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        return verdict_sentence(self.evaluation)
+        return sentence_of(self.evaluation)
 
     def as_json(self) -> dict[str, Any]:
         """Return the outcome for programs."""
@@ -99,6 +101,8 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         name=spec.name,
         description=spec.description,
         labels=spec.labels,
+        kind=spec.kind,
+        table=spec.table,
         student=champion,
         n_training_rows=len(products.taught.load().kept),
         gate=spec.gate,
@@ -112,14 +116,17 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         licence=header_licence(task, champion, teacher),
         licences=licences_of(task, champion, teacher),
     )
-    judged = verdict_of(artifacts, evaluation, speed, settings=spec.verdict, prices=spec.teacher.known_prices)
+    judged = None  # of a table: nobody was asked whom the student could replace
+    if isinstance(evaluation, Evaluation) and not spec.kind.is_table:
+        judged = verdict_of(artifacts, evaluation, speed, settings=spec.verdict, prices=spec.teacher.known_prices)
+    facts = dict(figures(judged)) if judged else {"speed and size": speed.summary}
     choice = None if products.tiers is None else products.tiers.choice.load()
     learning = learned(task, products)
     info = replace(
-        _build_info(task, artifacts, dict(figures(judged)), audit),
+        _build_info(task, artifacts, facts, audit),
         cascade=choice,
         learning=learning,
-        decision=judged.decision.sentence,
+        decision=judged.decision.sentence if judged else "",
     )
     page = Page(render_report(evaluation, info), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
@@ -134,18 +141,14 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         inputs |= {"cascade": products.tiers.choice, **products.tiers.exported}
     released = run(PACKAGE, params, inputs=inputs, resources={"report": page, "code": code})
     gate = gate_result(spec.gate, speed, evaluation)
-    student = evaluation.student
     version = Registry(outputs).register(
         spec.name,
         released.folder,
-        metrics={"accuracy": student.accuracy.value, "macro_f1": student.macro_f1.value, "p95_ms": speed.p95_ms},
+        metrics={**metrics_of(evaluation), "p95_ms": speed.p95_ms},
         tags=_tags(champion, evaluation, code),
         passed_gate=gate.passed,
     )
-    counts = dict.fromkeys(spec.label_names, 0)
-    for label in rows.kept["label"]:
-        counts[label] += 1
-    shortfall = {label: spec.wanted_per_label - n for label, n in counts.items() if n < spec.wanted_per_label}
+    shortfall = {} if spec.kind.is_table else _shortfall(task, rows)
     return Outcome(
         evaluation,
         audit,
@@ -170,7 +173,14 @@ def learned(task: Task, products: Products) -> Learning | None:
     return Learning(rounds=rounds, most_rounds=loop.rounds, stop_gain=loop.stop_gain)
 
 
-def _tags(student: str, evaluation: Evaluation, code: Code) -> dict[str, str]:
+def _shortfall(task: Task, rows: Rows) -> dict[str, int]:
+    wanted, counts = task.spec.wanted_per_label, dict.fromkeys(task.spec.label_names, 0)
+    for label in rows.kept["label"]:
+        counts[label] += 1
+    return {label: wanted - n for label, n in counts.items() if n < wanted}
+
+
+def _tags(student: str, evaluation: AnyEvaluation, code: Code) -> dict[str, str]:
     known = {"student": student, "regime": evaluation.regime.value, "gold": str(evaluation.gold).lower()}
     commit = {"git_commit": code.commit, "git_dirty": str(code.is_dirty).lower()} if code.commit else {}
     return {**known, "factory": code.version, **commit}
@@ -185,9 +195,10 @@ def print_outcome(outcome: Outcome) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=160)  # a pipe has no width; the table should not be folded
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for position, heading in enumerate(VERDICT_COLUMNS):
+    headings, lines = table_of(outcome.evaluation)
+    for position, heading in enumerate(headings):
         table.add_column(heading, justify="left" if position == 0 else "right")
-    for line in verdict_table(outcome.evaluation):
+    for line in lines:
         table.add_row(*line)
     console.print()
     if outcome.judged is not None:
@@ -263,9 +274,10 @@ def _rejections(artifact: Artifact[Any]) -> tuple[dict[str, int], list[RejectedE
         return {}, []
     rows = artifact.load()
     by_reason: dict[str, int] = rows.report.get("rejected_by_reason", {})
+    first = rows.rejected.select(range(min(EXAMPLES_PER_STAGE, len(rows.rejected))))
     examples = [
-        RejectedExample(artifact.folder.parent.name, row["reason"], row["text"], row["label"] or "", row["score"])
-        for row in rows.rejected.select(range(min(EXAMPLES_PER_STAGE, len(rows.rejected))))
+        RejectedExample(artifact.folder.parent.name, row["reason"], text, str(row["label"] or ""), row["score"])
+        for row, text in zip(first, texts_of(first), strict=True)
     ]
     return by_reason, examples
 

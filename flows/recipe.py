@@ -13,23 +13,22 @@ from factory.curation import FILTERS
 from factory.curation.gather import GATHER, GatherParams
 from factory.curation.label_noise import LABEL_NOISE
 from factory.data import READ, ReadParams
-from factory.evaluation.audit import Audit
 from factory.evaluation.baselines import MAJORITY, MajorityParams
-from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
+from factory.evaluation.calibration import CALIBRATE, CalibrateParams
 from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
 from factory.evaluation.label_free import LABEL_FREE, LabelFreeParams
 from factory.evaluation.learning_curve import LearningCurve
 from factory.evaluation.verdict import Evaluation, Regime
 from factory.labelling.self_training import STRATEGY
-from factory.records import Origin, Predictions, Rows
+from factory.records import Origin, Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
-from factory.release.measure import MEASURE, Machine, MeasureParams, Speed
+from factory.release.measure import MEASURE, Machine, MeasureParams
 from factory.release.refusal import REFUSAL, Refusal, RefusalParams
 from factory.release.robustness import ROBUSTNESS, Robustness, RobustnessParams
 from factory.spec import Plugin
 from factory.store import Artifact
-from factory.students.training import FittedStudent, resources_for
+from factory.students.training import resources_for
 from factory.teacher import Teacher
 from flows.audit import audit_rows
 from flows.augmentation import (
@@ -38,6 +37,7 @@ from flows.augmentation import (
     with_real,
 )
 from flows.cascading import Tiers, choose_cascade, set_calibration_aside
+from flows.products import Made, Products, Trained
 from flows.rounds import Writing, curate, fill_labels, require_two_labels
 from flows.self_training import label_rest
 from flows.steps import (
@@ -51,6 +51,7 @@ from flows.steps import (
     predict,
 )
 from flows.student_loop import write_what_is_hard
+from flows.tables import table_recipe
 
 
 @dataclass(frozen=True)
@@ -69,45 +70,6 @@ FEW_GOLD_ROWS = 200
 NOBODY: Mapping[str, Teacher] = {}
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One student: its opinion of rows it did not see, the calibration that follows, and the model fitted on all."""
-
-    plugin: Plugin
-    oof: Artifact[Predictions]
-    calibration: Artifact[Calibration]
-    fitted: Artifact[FittedStudent]
-
-
-@dataclass(frozen=True)
-class Made:
-    """All students, and the one that was chosen and exported."""
-
-    students: Mapping[str, Trained]
-    champion: str
-    exported: Artifact[Exported]
-
-
-@dataclass(frozen=True)
-class Products:
-    """What a build ends with; artifacts may be pending when it is only planned."""
-
-    files: Mapping[str, Artifact[Rows]]
-    rows: Artifact[Rows]
-    """What people and teachers labelled: students are judged on it out of fold."""
-    taught: Artifact[Rows]
-    """What the students are fitted on: these, and rows that another student labelled."""
-    made: Made
-    evaluation: Artifact[Evaluation]
-    speed: Artifact[Speed]
-    audit: Artifact[Audit]
-    tiers: Tiers | None = None
-    robustness: Artifact[Robustness] | None = None
-    refusal: Artifact[Refusal] | None = None
-    curves: tuple[Artifact[LearningCurve], ...] = ()
-    """One for each round with a student in the loop."""
-
-
 def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teacher] = NOBODY) -> Products:
     """Go from a task folder to a judged student, ready to be packaged.
 
@@ -120,6 +82,8 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     Returns:
         The artifacts that the release is made of.
     """
+    if task.spec.kind.is_table:
+        return table_recipe(task, run)
     files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
     real = gather_real(task, files, run)
     written = write_rows(task, files, real, teacher, run, others)

@@ -1,6 +1,7 @@
 """What is done with a built model: answer with it, list its versions."""
 
 import io
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +39,7 @@ def predict(
     ] = None,
     json_: AsJson = False,
 ) -> None:
-    """Label texts with a built model: no PyTorch, and no LLM unless --cascade is given.
+    """Answer texts, or rows of a table, with a built model: no PyTorch, and no LLM unless --cascade is given.
 
     A file may be of any size, and the same command resumes it.
 
@@ -50,6 +51,8 @@ def predict(
         factory predict snips_intent --cascade "play some jazz"
 
         factory predict snips_intent --in big.parquet --out labelled.parquet --column message
+
+        factory predict german_credit --in rows.jsonl      (or a row: '{"age": 35, "purpose": "new car", ...}')
     """
     from factory.serving.predictor import load
 
@@ -84,21 +87,23 @@ def predict(
 
 def _answer(model: "Answering", asked: list[str] | None, in_: Path | None, to: Path | None, *, json_: bool) -> None:
     """Print or write the answers to some texts, or to those of a file."""
-    from factory.release.predict import ArtifactError, answer_file
+    from factory.release.predict import ArtifactError, answer_file, answers_rows, in_short, read_arguments
 
-    if in_ is not None:
-        try:
+    try:
+        if in_ is not None:
             answer_file(model, in_, to)
-        except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
-            raise FactoryError(str(error)) from error
-        return
-    for text, answer in zip(asked or [], model.predict(asked or []), strict=True):
+            return
+        rows = read_arguments(model, asked or [])
+        answers = model.predict(rows)
+    except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
+        raise FactoryError(str(error)) from error
+    for row, answer in zip(rows, answers, strict=True):
+        text = json.dumps(row, ensure_ascii=False) if answers_rows(model) else row
         if json_:
-            print_json({"text": text, **answer}, indent=None)
+            print_json({**(row if answers_rows(model) else {"text": row}), **answer}, indent=None)
         else:
             tier = f"{answer['tier']}\t" if "tier" in answer else ""
-            label = "abstain" if answer.get("abstained") else answer["label"]
-            typer.echo(f"{label}\t{answer['probability']:.3f}\t{tier}{text}")
+            typer.echo(f"{in_short(answer)}\t{tier}{text}")
 
 
 def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:

@@ -150,6 +150,15 @@ def audit(params: AuditParams, *, rows: Rows, encoder: Encoder, **real: Rows) ->
     )
 
 
+class NoAuditParams(Model):
+    """Where nothing was written there is nothing to set."""
+
+
+def no_audit(params: NoAuditParams, *, rows: Rows) -> Audit:
+    """Say that rows of a table were brought and not written, so that nothing was audited."""
+    return Audit(n_rows=0, n_other=len(rows.kept), labels=(), shortcuts=(), length=None, n_length=0, real=None)
+
+
 def _audit_label(params: AuditParams, one: _Texts, label: str) -> LabelAudit:
     members = [position for position, other in enumerate(one.labels) if other == label]
     drawn = one.draw(members, params.most_rows, params.seed)
@@ -241,3 +250,4 @@ def _coverage(params: AuditParams, one: _Texts, encoder: Encoder, pool: Rows | N
 
 
 AUDIT: Stage[Audit] = Stage("audit", 1, AuditParams, audit, Audit)
+NO_AUDIT: Stage[Audit] = Stage("audit", 1, NoAuditParams, no_audit, Audit)

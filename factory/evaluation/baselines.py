@@ -19,6 +19,10 @@ class MajorityParams(Model):
     labels: tuple[str, ...]
 
 
+class MeanParams(Model):
+    """The mean has no parameters."""
+
+
 class NearestDescriptionParams(Model):
     """What the descriptions say."""
 
@@ -44,6 +48,12 @@ def predict_majority(params: MajorityParams, *, rows: Rows, train: Rows | None =
     return Predictions(labels=params.labels, ids=tuple(rows.kept["id"]), probs=probs)
 
 
+def predict_mean(params: MeanParams, *, rows: Rows, train: Rows) -> Predictions:
+    """Answer every row with the mean of the training rows; for a number nothing simpler is known."""
+    mean = float(np.mean(train.kept["label"][:]))
+    return Predictions(labels=(), ids=tuple(rows.kept["id"]), probs=np.full((len(rows.kept), 1), mean))
+
+
 def predict_nearest(params: NearestDescriptionParams, *, rows: Rows, encoder: Encoder) -> Predictions:
     """Answer each row with the label whose description is nearest to the text.
 
@@ -63,6 +73,7 @@ def predict_nearest(params: NearestDescriptionParams, *, rows: Rows, encoder: En
 
 
 MAJORITY: Stage[Predictions] = Stage("majority", 1, MajorityParams, predict_majority, Predictions)
+MEAN: Stage[Predictions] = Stage("mean", 1, MeanParams, predict_mean, Predictions)
 NEAREST_DESCRIPTION: Stage[Predictions] = Stage(
     "nearest-description", 1, NearestDescriptionParams, predict_nearest, Predictions
 )

@@ -140,6 +140,10 @@ def calibrate(params: CalibrateParams, *, oof: Predictions, rows: Rows) -> Calib
 def _align(oof: Predictions, rows: Rows) -> tuple[Columns, NDArray[np.float64]]:
     """Return gold column and weight of each predicted row, both of shape (n_predictions,)."""
     column = {label: index for index, label in enumerate(oof.labels)}
+    # Rows of a table may be equal and have different labels: in the order of the rows there is nothing to look up.
+    if list(oof.ids) == rows.kept["id"][:] and all(label in column for label in rows.kept["label"]) and oof.ids:
+        columns = [column[label] for label in rows.kept["label"]]
+        return np.array(columns, dtype=np.int64), np.array(rows.kept["weight"][:], dtype=np.float64)
     known = {
         row_id: (column[label], weight)
         for row_id, label, weight in zip(rows.kept["id"], rows.kept["label"], rows.kept["weight"], strict=True)

@@ -13,7 +13,7 @@ from factory.evaluation import metrics
 from factory.evaluation.calibration import Calibration
 from factory.evaluation.metrics import ABSTAINED, N_RESAMPLES, Columns, Estimate, Figure, Proba
 from factory.evaluation.verdict import STUDENT, TEACHER, WHO, ConfusedPair, Contender, Difference, Evaluation, Regime
-from factory.records import ABSTAIN, MAY_PASS, Predictions, Rows
+from factory.records import ABSTAIN, MAY_PASS, Predictions, Rows, texts_of
 from factory.spec import Model
 from factory.store import Stage
 
@@ -126,7 +126,7 @@ def evaluate(
         ),
         label_scores=metrics.label_scores(gold, student.predicted, params.labels),
         confusion=tuple(tuple(line) for line in counts.tolist()),
-        confused_pairs=_confused_pairs(gold, student.predicted, examined.kept["text"][:], params.labels),
+        confused_pairs=_confused_pairs(gold, student.predicted, texts_of(examined.kept), params.labels),
         reliability=metrics.reliability(gold, student.proba) if student.proba is not None else (),
     )
 

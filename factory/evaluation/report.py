@@ -6,6 +6,7 @@ Texts of rows are other people's: Jinja escapes everything it is given, and the 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from factory.evaluation.audit import Audit
 from factory.evaluation.cascade import CascadeChoice
@@ -14,14 +15,8 @@ from factory.evaluation.findings import findings
 from factory.evaluation.growth import growth_of
 from factory.evaluation.learning_curve import Learning
 from factory.evaluation.metrics import Estimate
-from factory.evaluation.verdict import (
-    VERDICT_COLUMNS,
-    Evaluation,
-    in_percent,
-    in_points,
-    verdict_sentence,
-    verdict_table,
-)
+from factory.evaluation.telling import AnyEvaluation, sentence_of, table_of
+from factory.evaluation.verdict import Evaluation, in_percent, in_points
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 MOST_LABELS_IN_CONFUSION = 20
@@ -100,7 +95,7 @@ class _Interval:
     high: float
 
 
-def render_report(evaluation: Evaluation, build_info: BuildInfo) -> str:
+def render_report(evaluation: AnyEvaluation, build_info: BuildInfo) -> str:
     """Write the report.
 
     Args:
@@ -119,18 +114,14 @@ def render_report(evaluation: Evaluation, build_info: BuildInfo) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    lowest, ticks = _axis(evaluation)
+    columns, table = table_of(evaluation)
     return environment.get_template(TEMPLATE.name).render(
         evaluation=evaluation,
         build=build_info,
-        sentence=verdict_sentence(evaluation),
-        columns=VERDICT_COLUMNS,
-        table=[tuple(line) for line in verdict_table(evaluation)],
-        intervals=[_interval(one.name, one.accuracy, lowest) for one in evaluation.contenders],
-        ticks=[(100 * (tick - lowest) / (1 - lowest), f"{100 * tick:.0f}") for tick in ticks],
-        bars=[bar for bar in evaluation.reliability if bar.n],
-        most_in_bar=max((bar.n for bar in evaluation.reliability), default=0),
-        shows_confusion=len(evaluation.labels) <= MOST_LABELS_IN_CONFUSION,
+        sentence=sentence_of(evaluation),
+        columns=columns,
+        table=table,
+        **(_of_labels(evaluation) if isinstance(evaluation, Evaluation) else {}),
         rejections=list(_rejections(build_info)),
         findings=findings(build_info.audit) if build_info.audit else [],
         points=in_points,
@@ -138,6 +129,18 @@ def render_report(evaluation: Evaluation, build_info: BuildInfo) -> str:
         growth=growth_of(build_info.learning.rounds[-1]) if build_info.learning else None,
         curve=plot_of(build_info.cascade) if build_info.cascade else None,
     )
+
+
+def _of_labels(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what is shown where the answer is a label."""
+    lowest, ticks = _axis(evaluation)
+    return {
+        "intervals": [_interval(one.name, one.accuracy, lowest) for one in evaluation.contenders],
+        "ticks": [(100 * (tick - lowest) / (1 - lowest), f"{100 * tick:.0f}") for tick in ticks],
+        "bars": [bar for bar in evaluation.reliability if bar.n],
+        "most_in_bar": max((bar.n for bar in evaluation.reliability), default=0),
+        "shows_confusion": len(evaluation.labels) <= MOST_LABELS_IN_CONFUSION,
+    }
 
 
 def _axis(evaluation: Evaluation) -> tuple[float, list[float]]:

@@ -75,6 +75,17 @@ class Difference(Part):
     """The lower end of the accuracy interval is above minus the margin."""
 
 
+class Score(Part):
+    """A figure of one contender that the order of all rows decides, or their distance from the right number."""
+
+    contender: str
+    figure: str
+    """auc, average_precision, log_loss, brier; of numbers r2, mae, rmse."""
+    estimate: Estimate
+    minus: Estimate | None
+    """The released student's figure minus this one, on the same rows; null for the student itself."""
+
+
 class ConfusedPair(Part):
     """Rows of one label that the released student gives another."""
 
@@ -106,6 +117,8 @@ class Evaluation(JsonResult):
     """Rows: gold label; columns: the released student's answer; both in spec order."""
     confused_pairs: tuple[ConfusedPair, ...]
     reliability: tuple[Bin, ...]
+    scores: tuple[Score, ...] = ()
+    """Of tables only."""
 
     @property
     def student(self) -> Contender:

@@ -13,7 +13,14 @@ class GateResult(Part):
 
 
 def check_gate(
-    gate: Gate, *, accuracy: float | None, macro_f1: float | None, p95_ms: float, size_mb: float
+    gate: Gate,
+    *,
+    accuracy: float | None,
+    macro_f1: float | None,
+    p95_ms: float,
+    size_mb: float,
+    auc: float | None = None,
+    r2: float | None = None,
 ) -> GateResult:
     """Compare measured figures with the bounds of the spec.
 
@@ -23,6 +30,8 @@ def check_gate(
         macro_f1: Likewise.
         p95_ms: 95th percentile of one answer.
         size_mb: Of the exported folder.
+        auc: Of the rows of a table with labels, 0 to 1.
+        r2: Of the rows of a table with numbers, at most 1.
 
     Returns:
         Passed only if every bound is met. A gate without bounds is passed.
@@ -30,6 +39,8 @@ def check_gate(
     checks = [
         _at_least("accuracy", accuracy, gate.accuracy),
         _at_least("macro_f1", macro_f1, gate.macro_f1),
+        _at_least("auc", auc, gate.auc),
+        _at_least("r2", r2, gate.r2),
         _at_most("p95_ms", p95_ms, gate.p95_ms),
         _at_most("size_mb", size_mb, gate.size_mb),
     ]

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,7 @@ from factory.evaluation.cost import WATTS_PER_THREAD
 from factory.evaluation.result import JsonResult, Number
 from factory.events import Progressed, emit
 from factory.records import Rows
+from factory.release.answer import asked_of
 from factory.release.energy import joules_between, read_joules
 from factory.release.export import Exported
 from factory.release.predict import Predictor
@@ -102,10 +103,11 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
     Raises:
         FactoryError: There is no text to ask with, or the folder's own program fails.
     """
-    texts = list(rows.kept["text"])
+    n_asked = max(params.n_calls, params.n_batch)
+    texts = asked_of(rows.kept.select(range(min(len(rows.kept), n_asked))))
     if not texts:
         raise FactoryError("measure: expected texts to ask with, got none", hint="give it the validation rows")
-    texts = [texts[position % len(texts)] for position in range(max(params.n_calls, params.n_batch))]
+    texts = [texts[position % len(texts)] for position in range(n_asked)]
     emit(Progressed(MEASURE.name, 0, params.n_calls, "texts", "one at a time"))
     with exported.on_disk() as folder:
         predictor = Predictor(folder)
@@ -140,17 +142,19 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
 MEASURE = Stage("measure", 2, MeasureParams, measure, Speed)
 
 
-def _seconds(predictor: Predictor, texts: list[str]) -> float:
+def _seconds(predictor: Predictor, texts: list[Any]) -> float:
     started = time.perf_counter()
     predictor.predict_proba(texts)
     return time.perf_counter() - started
 
 
-def _memory_mb(folder: Path, text: str) -> float:
+def _memory_mb(folder: Path, asked_row: Any) -> float:
     """Run the folder's own program and ask the system what it took; 0 where the system does not tell."""
     # A text of its own file: one that begins with a dash would be an option.
     asked = folder / "asked.jsonl"
-    asked.write_text(json.dumps({"text": text}) + "\n", encoding="utf-8")
+    asked.write_text(
+        json.dumps(asked_row if isinstance(asked_row, dict) else {"text": asked_row}) + "\n", encoding="utf-8"
+    )
     command = [sys.executable, str(folder / "predict.py"), "--in", str(asked)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

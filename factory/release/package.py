@@ -16,7 +16,7 @@ from factory.evaluation.audit import Audit
 from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.findings import worst_line
 from factory.evaluation.result import Part
-from factory.evaluation.verdict import Evaluation
+from factory.evaluation.telling import AnyEvaluation, gate_figures, table_of
 from factory.release.cascade_file import CASCADE_FILE, describe
 from factory.release.code import Code
 from factory.release.export import Exported
@@ -24,12 +24,14 @@ from factory.release.files import Files
 from factory.release.gate import GateResult, check_gate
 from factory.release.measure import Speed
 from factory.release.refusal import Refusal, with_refusal
-from factory.spec import Gate, Label, Model
+from factory.spec import Gate, Kind, Label, Model
+from factory.spec_table import Table
 from factory.store import Artifact, Result, Stage
 
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 SAME_FOR_ALL = ("predict.py", "requirements.txt", "parity.json")
 """Files of an export that lie in the release itself, or say how it was made."""
+TABLE_TEMPLATE = TEMPLATE.with_name("card_table.md.jinja")
 CARD, REPORT, LINEAGE = "card.md", "report.html", "lineage.json"
 
 
@@ -60,6 +62,9 @@ class PackageParams(Model):
     name: str
     description: str
     labels: tuple[Label, ...]
+    kind: Kind = Kind.TEXT_CLASSIFICATION
+    table: Table | None = None
+    """What the rows of a table hold; None for texts."""
     student: str
     """Name in the table of students."""
     n_training_rows: int
@@ -105,7 +110,7 @@ def package(
     *,
     exported: Exported,
     speed: Speed,
-    evaluation: Evaluation,
+    evaluation: AnyEvaluation,
     audit: Audit,
     report: Page,
     code: Code,
@@ -144,7 +149,7 @@ def package(
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 4, PackageParams, package, Release, files=(TEMPLATE,))
+PACKAGE = Stage("release", 4, PackageParams, package, Release, files=(TEMPLATE, TABLE_TEMPLATE))
 
 
 def _tiers(params: PackageParams, cascade: CascadeChoice, tiers: Mapping[str, Exported]) -> dict[str, bytes]:
@@ -158,13 +163,11 @@ def _tiers(params: PackageParams, cascade: CascadeChoice, tiers: Mapping[str, Ex
     return files
 
 
-def gate_result(gate: Gate, speed: Speed, evaluation: Evaluation) -> GateResult:
+def gate_result(gate: Gate, speed: Speed, evaluation: AnyEvaluation) -> GateResult:
     """Check the spec's gate; figures on synthetic rows do not count."""
-    student = evaluation.student
     return check_gate(
         gate,
-        accuracy=student.accuracy.value if evaluation.gold else None,
-        macro_f1=student.macro_f1.value if evaluation.gold else None,
+        **gate_figures(evaluation),
         p95_ms=speed.p95_ms,
         size_mb=speed.size_mb,
     )
@@ -174,7 +177,7 @@ def _card(
     params: PackageParams,
     exported: Exported,
     speed: Speed,
-    evaluation: Evaluation,
+    evaluation: AnyEvaluation,
     audit: Audit,
     gate: GateResult,
     cascade: CascadeChoice | None,
@@ -186,8 +189,8 @@ def _card(
         language=params.language,
         license=params.licence,
         library_name="onnx",
-        pipeline_tag="text-classification",
-        tags=["text-classification", "onnx", "distillation", "synthetic-data"],
+        pipeline_tag=params.kind.value,
+        tags=[params.kind.value, "onnx", *(() if params.kind.is_table else ("distillation", "synthetic-data"))],
     )
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
@@ -198,13 +201,14 @@ def _card(
         autoescape=False,  # this is Markdown: `inline` escapes what people and teachers wrote
     )
     environment.filters["inline"] = _inline
-    return environment.get_template(TEMPLATE.name).render(
+    return environment.get_template((TABLE_TEMPLATE if params.table else TEMPLATE).name).render(
         header=header.to_yaml(),
         params=params,
         parity=exported.parity,
         speed=speed,
         evaluation=evaluation,
         audit=worst_line(audit),
+        table=table_of(evaluation),
         gate=gate,
         cascade=cascade,
     )

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Answer with a released student: needs this folder, numpy, onnxruntime and (but for n-grams) tokenizers; no more.
+"""Answer with a released student: needs this folder, numpy, onnxruntime and (for token ids) tokenizers; no more.
 
     python predict.py "play some jazz"                     one text, or several
     python predict.py --in texts.jsonl --out answers.jsonl  a JSON object a line, its text under "text"
     echo "play some jazz" | python predict.py --json        a text a line from standard input
+    python predict.py '{"age": 35, "job": "cook"}'          a row of a table; in files a row a line
 
 From Python: `Predictor(folder).predict(["play some jazz"])`. This file is copied into every artifact as it is.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -35,12 +37,25 @@ CHUNK_TEXTS = 2048
 Cells = tuple[NDArray[Any], NDArray[Any]]
 
 
+CHUNK_ROWS = 8192
+"""Rows of a table in one run of the graph."""
+
+
 class ArtifactError(Exception):
-    """The folder is not an artifact that this program can read."""
+    """The folder is not an artifact that this program can read, or what it is asked cannot be answered."""
+
+
+class WrongInput(ArtifactError):
+    """A row of a table that cannot be answered."""
+
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(f"row {position + 1}: {message}")
+        self.position = position
+        self.message = message
 
 
 class Answer(TypedDict):
-    """What is said about one text."""
+    """What is said about one text or row."""
 
     label: str
     probability: float
@@ -50,10 +65,17 @@ class Answer(TypedDict):
 
 
 class Answering(Protocol):
-    """Whoever answers texts."""
+    """Whoever answers texts, or rows of a table."""
 
-    def predict(self, texts: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    def predict(self, texts: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
         """Return an answer for each text, ready for JSON."""
+
+
+class Number(TypedDict):
+    """What is said about one row where the answer is a number."""
+
+    value: float
+    unit: str
 
 
 class Predictor:
@@ -66,17 +88,38 @@ class Predictor:
         self._temperature = float(self.config.get("calibration_temperature", 1.0))
         self._reject_below = _rejection(self.folder, self.config)
         inputs = self.config["inputs"]
-        self._featurisers = [
-            self._featuriser(part) for part in (inputs["parts"] if inputs["kind"] == "both" else [inputs])
-        ]
+        self._cells = _table_cells(self.folder).Cells(inputs) if inputs["kind"] == "cells" else None
+        self._featurisers = (
+            []
+            if self._cells
+            else [self._featuriser(part) for part in (inputs["parts"] if inputs["kind"] == "both" else [inputs])]
+        )
         self._session = _open_session(self.folder / "model.onnx")
 
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return calibrated probabilities, shape (n_texts, n_labels), rows sum to 1, columns as in `labels`."""
-        return _softmax(self.predict_logits(texts))
+    @property
+    def is_table(self) -> bool:
+        """Whether it answers rows of a table and not texts."""
+        return self._cells is not None
 
-    def predict_logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return what `predict_proba` is the softmax of, shape (n_texts, n_labels)."""
+    def predict_proba(self, texts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return calibrated probabilities, shape (n_texts, n_labels), rows sum to 1, columns as in `labels`.
+
+        Args:
+            texts: Texts; for a table, a mapping of column names to cells each.
+
+        Returns:
+            Probabilities; of a student that answers with a number, the numbers, shape (n_rows, 1).
+
+        Raises:
+            ArtifactError: A row of a table cannot be answered.
+        """
+        logits = self.predict_logits(texts)
+        return _softmax(logits) if self.labels else logits
+
+    def predict_logits(self, texts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return what `predict_proba` is the softmax of, shape (n_texts, n_labels); of numbers, the numbers."""
+        if self._cells is not None:
+            return self._answer_rows(texts)
         logits = np.zeros((len(texts), len(self.labels)))
         for start in range(0, len(texts), CHUNK_TEXTS):
             rows = [featurise.rows(texts[start : start + CHUNK_TEXTS]) for featurise in self._featurisers]
@@ -90,8 +133,23 @@ class Predictor:
                 logits[start + batch] = found.astype(np.float64) / self._temperature
         return logits
 
-    def predict(self, texts: Sequence[str]) -> list[Answer]:
-        """Return the most probable label of each text with its probability, and those of all labels."""
+    def _answer_rows(self, rows: Sequence[Any]) -> NDArray[np.float64]:
+        scores = np.zeros((len(rows), max(1, len(self.labels))))
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = rows[start : start + CHUNK_ROWS]
+            try:
+                cells = self._cells.matrix(chunk) if self._cells else None
+            except ValueError as error:  # WrongRow of the module beside this one, which counts within the chunk
+                position = start + int(getattr(error, "position", 0))
+                raise WrongInput(position, getattr(error, "message", str(error))) from error
+            scores[start : start + len(chunk)] = self._session.run(["logits"], {"cells": cells})[0]
+        return scores / self._temperature if self.labels else scores
+
+    def predict(self, texts: Sequence[Any]) -> list[Any]:
+        """Return the most probable label of each text with its probability, and those of all labels; or the number."""
+        if not self.labels:
+            unit = str(self.config.get("unit", ""))
+            return [Number(value=float(value), unit=unit) for (value,) in self.predict_proba(texts)]
         answers: list[Answer] = []
         logits = self.predict_logits(texts)
         for row, score in zip(_softmax(logits), familiarity(logits).tolist(), strict=True):
@@ -240,6 +298,17 @@ def _rejection(folder: Path, config: dict[str, Any]) -> float | None:
     return float(below)
 
 
+def _table_cells(folder: Path) -> Any:
+    """Load the module beside this file that reads rows of tables; artifacts of texts have none."""
+    path = Path(__file__).resolve().with_name("table_cells.py")
+    spec = importlib.util.spec_from_file_location("table_cells", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ArtifactError(f"{folder}: expected table_cells.py beside predict.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _open_session(path: Path) -> Any:
     # Read at import, which else leaves a device id in the user's cache folder; `disable_telemetry_events` is too late.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -296,8 +365,8 @@ def _number(text: str) -> float:
 _ROW = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_number)
 
 
-def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any] | None]:
-    """Yield the row of each line, None for a blank one."""
+def _read_rows(lines: Iterable[bytes], source: str, *, texts: bool = True) -> Iterator[dict[str, Any] | None]:
+    """Yield the row of each line, None for a blank one; each must have a text, unless it is of a table."""
     for number, line in enumerate(lines, start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
@@ -307,9 +376,15 @@ def _read_rows(lines: Iterable[bytes], source: str) -> Iterator[dict[str, Any] |
         if not text:
             yield None
             continue
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise ArtifactError(f'{source}:{number}: expected a JSON object with a string under "text"')
+        if not isinstance(row, dict) or (texts and not isinstance(row.get("text"), str)):
+            wanted = ' with a string under "text"' if texts else ""
+            raise ArtifactError(f"{source}:{number}: expected a JSON object{wanted}")
         yield row
+
+
+def answers_rows(predictor: Answering) -> bool:
+    """Tell whether somebody answers rows of a table and not texts."""
+    return bool(getattr(predictor, "is_table", False))
 
 
 def answer_file(predictor: Answering, source: Path, target: Path | None) -> None:
@@ -317,11 +392,34 @@ def answer_file(predictor: Answering, source: Path, target: Path | None) -> None
     if target is not None and target.exists() and source.exists() and target.samefile(source):
         raise ArtifactError(f"{target}: expected another file than the one that is read")
     with ExitStack() as stack:
-        rows = _read_rows(stack.enter_context(source.open("rb")), str(source))
+        rows = _read_rows(stack.enter_context(source.open("rb")), str(source), texts=not answers_rows(predictor))
         out = sys.stdout if target is None else stack.enter_context(_whole_file(target))
+        n_before = 0
         while chunk := [row for _, row in zip(range(CHUNK_TEXTS), rows, strict=False)]:
-            answers = iter(predictor.predict([row["text"] for row in chunk if row is not None]))
+            asked = [row if answers_rows(predictor) else row["text"] for row in chunk if row is not None]
+            try:
+                answers = iter(predictor.predict(asked))
+            except WrongInput as error:
+                lines = [line for line, row in enumerate(chunk, start=n_before + 1) if row is not None]
+                raise ArtifactError(f"{source}:{lines[error.position]}: {error.message}") from error
             out.writelines("\n" if row is None else json.dumps({**row, **next(answers)}) + "\n" for row in chunk)
+            n_before += len(chunk)
+
+
+def read_arguments(predictor: Answering, texts: Sequence[str]) -> list[Any]:
+    """Return what is asked on the command line: texts as they are, rows of a table read from JSON."""
+    if not answers_rows(predictor):
+        return list(texts)
+    lines = (text.encode("utf-8", "surrogateescape") for text in texts)
+    return [row for row in _read_rows(lines, "row", texts=False) if row is not None]
+
+
+def in_short(answer: Any) -> str:
+    """Write an answer for people."""
+    if "label" in answer:
+        label = "abstain" if answer.get("abstained") else answer["label"]
+        return f"{label}\t{answer['probability']:.3f}"
+    return f"{answer['value']:.6g} {answer['unit']}".rstrip()
 
 
 @contextmanager
@@ -363,10 +461,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answer_file(predictor, options.source, options.target)
             return 0
         texts = options.texts or [line.rstrip("\r\n") for line in sys.stdin]
-        for text, answer in zip(texts, predictor.predict(texts), strict=True):
-            line = json.dumps({"text": text, **answer})
-            label = "abstain" if answer.get("abstained") else answer["label"]
-            print(line if options.json else f"{label}\t{answer['probability']:.3f}")
+        asked = read_arguments(predictor, texts)
+        for row, answer in zip(asked, predictor.predict(asked), strict=True):
+            line = json.dumps({**(row if predictor.is_table else {"text": row}), **answer})
+            print(line if options.json else in_short(answer))
     except (ArtifactError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

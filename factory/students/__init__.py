@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from factory.errors import FactoryError
 from factory.spec import Label
+from factory.spec_table import Table
 from factory.students.blend import Blend
 from factory.students.sentence_linear import SentenceLinear
 from factory.students.setfit import SetFitStudent
 from factory.students.static_embedding import StaticEmbedding
+from factory.students.tables.base import TableStudent
+from factory.students.tables.ebm import TableEBM
+from factory.students.tables.hist_gradient_boosting import TableHistGradientBoosting
+from factory.students.tables.lightgbm import TableLightGBM
+from factory.students.tables.linear import TableLinear
 from factory.students.tfidf_linear import TfidfLinear
 
 if TYPE_CHECKING:
@@ -77,7 +83,61 @@ STUDENTS: dict[str, type[Student]] = {
     "setfit": SetFitStudent,
 }
 
-TABLE_STUDENTS: dict[str, type[Student]] = {}
+
+class TableLearner(Protocol):
+    """A student of a table: as `Student`, but it learns typed columns, and may answer with a number."""
+
+    labels_: tuple[str, ...]
+    """Column order of `predict_proba`: spec order; empty for a regression."""
+
+    def fit(self, rows: "Dataset", table: Table, *, seed: int) -> Self:
+        """Learn from rows of a table; calling it again forgets.
+
+        Args:
+            rows: Columns of `records.table_dataset`; `label` is never null.
+            table: What the rows hold; some labels may have no row.
+            seed: The only source of randomness.
+
+        Returns:
+            The student itself.
+        """
+
+    def predict_proba(self, rows: "Dataset") -> NDArray[np.float64]:
+        """Return probabilities, shape (n_rows, n_labels), rows sum to 1; or numbers, shape (n_rows, 1).
+
+        Raises:
+            NotFitted: `fit` has not been called.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted student without pickle; same student, same bytes."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+
+    def to_onnx(self, folder: Path) -> dict[str, Any]:
+        """Write `model.onnx` (input `cells`, output `logits`).
+
+        Returns:
+            The `inputs` part of the artifact's config.json: how `release/table_cells.py` turns a row into `cells`.
+            `softmax(logits)` equals `predict_proba`; of a regression the logits are the numbers.
+        """
+
+
+TABLE_STUDENTS: dict[str, type[TableStudent]] = {
+    "linear": TableLinear,
+    "hist-gradient-boosting": TableHistGradientBoosting,
+    "lightgbm": TableLightGBM,
+    "ebm": TableEBM,
+}
+
+
+def make_table_student(name: str, params: Mapping[str, Any]) -> TableLearner:
+    """Make an unfitted student of a table; see `make_student`."""
+    if name not in TABLE_STUDENTS:
+        raise FactoryError(f"students: expected one of {', '.join(TABLE_STUDENTS)}, got {name!r}")
+    return TABLE_STUDENTS[name](**params)
 
 
 def make_student(name: str, params: Mapping[str, Any]) -> Student:

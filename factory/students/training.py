@@ -17,7 +17,7 @@ from factory.events import Progressed, emit
 from factory.records import Origin, Predictions, Rows, without_soft_labels
 from factory.spec import Label, Model
 from factory.store import Resource, Stage
-from factory.students import STUDENTS, Student, make_student
+from factory.students import STUDENTS, TABLE_STUDENTS, Student, TableLearner, make_student
 from factory.students.folds import assign_folds
 from factory.students.targets import read_json
 
@@ -59,7 +59,7 @@ class FittedStudent:
     """A student and the name of its class, as one artifact."""
 
     name: str
-    student: Student
+    student: Student | TableLearner
     n_rows: int
     """How many rows it was fitted on."""
     is_complete: ClassVar[bool] = True
@@ -90,16 +90,19 @@ class FittedStudent:
         """
         described = read_json(folder / "student.json")
         name = described["student"]
-        if name not in STUDENTS:
+        known: dict[str, type[Student] | type[TableLearner]] = {**STUDENTS, **TABLE_STUDENTS}
+        if name not in known:
             raise ArtifactCorrupt(
-                f"{folder / 'student.json'}: expected one of {', '.join(STUDENTS)}, got {name!r}",
+                f"{folder / 'student.json'}: expected one of {', '.join(known)}, got {name!r}",
                 hint="use the version of the factory that fitted it, or fit it again",
             )
-        return cls(name, STUDENTS[name].load(folder), described["n_rows"])
+        return cls(name, known[name].load(folder), described["n_rows"])
 
 
 def resources_for(student: str, params: Mapping[str, Any]) -> dict[str, Resource]:
     """Return what fitting a student uses besides rows: its encoder, if it has one; hashing it takes a moment."""
+    if student in TABLE_STUDENTS:
+        return {}
     encoder = getattr(make_student(student, params), "encoder", None)
     return {} if encoder is None else {"encoder": load_encoder(encoder)}
 
@@ -188,8 +191,8 @@ def families(rows: "Dataset") -> list[str]:
     ]
 
 
-def _predict_in_chunks(student: Student, rows: "Dataset") -> NDArray[np.float64]:
-    chunks = [np.zeros((0, len(student.labels_)))]
+def _predict_in_chunks(student: Student | TableLearner, rows: "Dataset") -> NDArray[np.float64]:
+    chunks = [np.zeros((0, max(1, len(student.labels_))))]
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = rows.select(range(start, min(start + CHUNK_ROWS, len(rows))))
         chunks.append(student.predict_proba(chunk))

@@ -1,0 +1,104 @@
+"""A verdict of any kind as people read it: its table, its sentence, and the figures that a registry keeps."""
+
+from factory.evaluation.metrics import Estimate
+from factory.evaluation.table_verdict import NumberEvaluation, in_short, score_of
+from factory.evaluation.verdict import (
+    STUDENT,
+    VERDICT_COLUMNS,
+    Evaluation,
+    in_percent,
+    verdict_sentence,
+    verdict_table,
+)
+
+AnyEvaluation = Evaluation | NumberEvaluation
+
+ROW_COLUMNS = ("", "rows", "AUC", "average precision", "accuracy, %", "log loss", "Brier", "student minus this, AUC")
+NUMBER_COLUMNS = ("", "rows", "R2", "mean absolute error", "root mean square error", "student minus this, R2")
+BASELINES = ("linear", "real-rows", "ceiling", "majority", "mean")
+"""Whom the sentence compares the student with, the first that there is."""
+
+
+def table_of(verdict: AnyEvaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and lines of the table of contenders, the released student first; intervals are 95%."""
+    if isinstance(verdict, NumberEvaluation):
+        return NUMBER_COLUMNS, [_number_line(verdict, one.name, one.n) for one in verdict.contenders]
+    if verdict.scores:
+        return ROW_COLUMNS, [
+            _row_line(verdict, one.name, one.n, one.accuracy, (one.log_loss, one.brier)) for one in verdict.contenders
+        ]
+    return VERDICT_COLUMNS, [tuple(line) for line in verdict_table(verdict)]
+
+
+def sentence_of(verdict: AnyEvaluation) -> str:
+    """Say in two or three sentences how good the student is, how sure that is, and how it compares."""
+    if not isinstance(verdict, NumberEvaluation) and not verdict.scores:
+        return verdict_sentence(verdict)
+    figure, name = ("r2", "R2") if isinstance(verdict, NumberEvaluation) else ("auc", "AUC")
+    found = score_of(verdict, STUDENT, figure)
+    rows = f"{verdict.n_rows:,} {'gold' if verdict.gold else 'training'} rows"
+    said = f"{verdict.champion} has {name} {in_short(found.estimate) if found else 'unknown'} on {rows}"
+    if isinstance(verdict, Evaluation):
+        said += f" and answers {in_percent(verdict.student.accuracy)} % of them right"
+    said += " (95 % intervals)."
+    if not verdict.gold:
+        said += " There was no holdout: each row was answered by a student that had not seen it, chosen by these rows."
+    compared = (score_of(verdict, other, figure) for other in BASELINES if other != verdict.champion)
+    other = next((one for one in compared if one is not None and one.minus is not None), None)
+    if other is None or other.minus is None:
+        return said
+    minus = other.minus
+    sure = "better" if minus.low > 0 else "worse" if minus.high < 0 else "not shown to differ"
+    return f"{said} Against {other.contender}: {minus.value:+.3f} ({minus.low:+.3f} to {minus.high:+.3f}), {sure}."
+
+
+def metrics_of(verdict: AnyEvaluation) -> dict[str, float]:
+    """Return the released student's figures for the registry."""
+    metrics = {one.figure: one.estimate.value for one in verdict.scores if one.contender == STUDENT}
+    if isinstance(verdict, Evaluation):
+        metrics |= {"accuracy": verdict.student.accuracy.value, "macro_f1": verdict.student.macro_f1.value}
+    return metrics
+
+
+def gate_figures(verdict: AnyEvaluation) -> dict[str, float | None]:
+    """Return what the gate asks for, by the name of its bound; None where there are no gold rows to say."""
+    known = metrics_of(verdict) if verdict.gold else {}
+    return {name: known.get(name) for name in ("accuracy", "macro_f1", "auc", "r2")}
+
+
+def _name(verdict: AnyEvaluation, name: str) -> str:
+    return f"{name} ({verdict.champion})" if name == STUDENT else name
+
+
+def _figure(verdict: AnyEvaluation, name: str, figure: str) -> str:
+    found = score_of(verdict, name, figure)
+    if found is None:
+        return ""
+    # Errors have the unit of the answer, and so any size.
+    return in_short(found.estimate, 3 if abs(found.estimate.value) < 100 else 1)
+
+
+def _minus(verdict: AnyEvaluation, name: str, figure: str) -> str:
+    found = score_of(verdict, name, figure)
+    if found is None or found.minus is None:
+        return ""
+    return f"{found.minus.value:+.3f} ({found.minus.low:+.3f} to {found.minus.high:+.3f})"
+
+
+def _row_line(
+    verdict: Evaluation, name: str, n: int, accuracy: Estimate, losses: tuple[float | None, float | None]
+) -> tuple[str, ...]:
+    return (
+        _name(verdict, name),
+        f"{n:,}",
+        _figure(verdict, name, "auc"),
+        _figure(verdict, name, "average_precision"),
+        in_percent(accuracy),
+        *("" if one is None else f"{one:.3f}" for one in losses),
+        _minus(verdict, name, "auc"),
+    )
+
+
+def _number_line(verdict: NumberEvaluation, name: str, n: int) -> tuple[str, ...]:
+    figures = (_figure(verdict, name, figure) for figure in ("r2", "mae", "rmse"))
+    return (_name(verdict, name), f"{n:,}", *figures, _minus(verdict, name, "r2"))

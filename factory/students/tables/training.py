@@ -1,0 +1,85 @@
+"""The stages that tune and fit a student of a table, and let it predict rows it was not fitted on."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from factory.events import Progressed, emit
+from factory.records import Predictions, Rows, column_of, without_soft_labels
+from factory.spec import Model
+from factory.spec_table import Table
+from factory.store import Stage
+from factory.students import TABLE_STUDENTS, make_table_student
+from factory.students.tables.folds import MOST_FOLDED_ROWS, fold_numbers
+from factory.students.tables.search import Tuned, search
+from factory.students.training import FittedStudent
+
+
+class FitTableParams(Model):
+    """What fitting depends on besides the rows."""
+
+    student: str
+    """A name in `TABLE_STUDENTS`."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Its hyperparameters; those that are null and searched for come from the tuning."""
+    table: Table
+    soft_labels: bool = False
+    """Fit to `label_probs` where a row has them, instead of to its label."""
+    seed: int
+
+
+class CrossPredictTableParams(FitTableParams):
+    """What out-of-fold predictions depend on."""
+
+    n_folds: Annotated[int, Field(ge=2)] = 5
+
+
+def tune(params: FitTableParams, *, rows: Rows) -> Tuned:
+    """Search for the hyperparameters that the spec leaves open, on training rows."""
+    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
+    return search(TABLE_STUDENTS[params.student], params.params, kept, params.table, seed=params.seed)
+
+
+def fit_table(params: FitTableParams, *, rows: Rows, tuned: Tuned | None = None) -> FittedStudent:
+    """Fit a student on the kept rows."""
+    emit(Progressed("fit", 0, 1, "students", params.student))
+    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
+    student = make_table_student(params.student, {**params.params, **(tuned.params if tuned else {})})
+    student.fit(kept, params.table, seed=params.seed)
+    return FittedStudent(params.student, student, len(kept))
+
+
+def cross_predict_table(params: CrossPredictTableParams, *, rows: Rows, tuned: Tuned | None = None) -> Predictions:
+    """Predict kept rows by a student that has not seen them, nor the row they were varied from.
+
+    Args:
+        params: Which student, in how many folds.
+        rows: Training rows, all of them answered.
+        tuned: What the search found; it saw all rows, which flatters the student a little.
+
+    Returns:
+        Out-of-fold probabilities or numbers in order of the rows; of a large table those of one part of it.
+    """
+    kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
+    folds = fold_numbers(kept, params.n_folds, seed=params.seed)
+    is_large = bool(len(kept) > MOST_FOLDED_ROWS)
+    held_folds = [0] if is_large else np.unique(folds).tolist()
+    answers = np.zeros((len(kept), max(1, len(params.table.labels))))
+    for number, fold in enumerate(held_folds):
+        emit(Progressed("cross-predict", number, len(held_folds), "folds", note=params.student))
+        student = make_table_student(params.student, {**params.params, **(tuned.params if tuned else {})})
+        student.fit(kept.select(np.flatnonzero(folds != fold)), params.table, seed=params.seed)
+        held = np.flatnonzero(folds == fold)
+        answers[held] = student.predict_proba(kept.select(held))
+    emit(Progressed("cross-predict", len(held_folds), len(held_folds), "folds", note=params.student))
+    ids = column_of(kept, "id").to_pylist()
+    if is_large:
+        held = np.flatnonzero(folds == 0)
+        return Predictions(params.table.label_names, tuple(ids[position] for position in held), answers[held])
+    return Predictions(params.table.label_names, tuple(ids), answers)
+
+
+TUNE = Stage("tune", 1, FitTableParams, tune, Tuned)
+FIT_TABLE = Stage("fit", 1, FitTableParams, fit_table, FittedStudent)
+CROSS_PREDICT_TABLE = Stage("cross-predict", 1, CrossPredictTableParams, cross_predict_table, Predictions)

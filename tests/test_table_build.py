@@ -1,0 +1,193 @@
+"""From a task folder with a table to a release that answers JSON rows."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from factory.check import check_task
+from factory.errors import ArtifactError as Mismatch
+from factory.errors import SpecError
+from factory.records import Predictions, Rows, all_kept
+from factory.release.export_table import ExportTableParams, as_json_rows, export_table
+from factory.release.predict import ArtifactError, Predictor, answer_file
+from factory.spec_table import Table
+from factory.students import make_table_student
+from factory.students.training import FittedStudent
+from flows.outcome import release
+from flows.recipe import recipe
+from tests.plain_runner import Plain
+from tests.tables import COLUMNS, LABELS, NUMBERS, dataset, make_task, raw_rows
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the outcome of a build that asks nobody: there is no teacher to ask."""
+    place = tmp_path_factory.mktemp("table")
+    task = check_task(make_task(place / "loans", gate={"auc": 0.6, "size_mb": 1}))
+    run = Plain(place / "out" / "loans")
+    products = recipe(task, None, run)  # type: ignore[arg-type]
+    return release(task, products, list(run.artifacts.values()), place / "out", run)
+
+
+def test_a_build_judges_all_students_on_gold_rows_and_keeps_the_gate(built: Any) -> None:
+    verdict = built.evaluation
+    assert verdict.gold and {one.name for one in verdict.contenders} == {"student", "lightgbm", "linear", "majority"}
+    auc = {one.contender: one.estimate for one in verdict.scores if one.figure == "auc"}
+    assert auc["student"].value > 0.75 and auc["majority"].value == 0.5
+    assert auc["student"].low < auc["student"].value < auc["student"].high
+    assert built.gate.passed and built.gate.lines[0].startswith("auc ")
+    assert "has AUC" in built.sentence and built.version.metrics["auc"] == auc["student"].value
+
+
+def test_the_folder_has_a_card_and_a_report_with_the_columns_and_the_figures(built: Any) -> None:
+    card = (built.folder / "card.md").read_text(encoding="utf-8")
+    assert "| pay | numeric | pay | yes |" in card and "AUC" in card and "tabular-classification" in card
+    report = (built.folder / "report.html").read_text(encoding="utf-8")
+    assert "average precision" in report and "What it confuses" in report
+
+
+def test_the_folder_answers_json_rows_alone(built: Any, tmp_path: Path) -> None:
+    rows, _ = raw_rows(3, seed=9)
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps({**row, "kept": 1}) + "\n" for row in rows), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(built.folder / "predict.py"), "--in", str(source)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PATH": ""},
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["kept"] for answer in answers] == [1, 1, 1]
+    assert all(answer["label"] in ("no", "yes") and 0.5 <= answer["probability"] <= 1 for answer in answers)
+    one = subprocess.run(
+        [sys.executable, str(built.folder / "predict.py"), json.dumps({"features": rows[0]})],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": ""},
+    )
+    assert one.stdout.split() == [answers[0]["label"], f"{answers[0]['probability']:.3f}"]
+
+
+GOOD = {
+    "age": 40,
+    "pay": 2000.0,
+    "owns": True,
+    "job": "cook",
+    "school": "first",
+    "since": "2010-05-01",
+    "note": "paid early",
+}
+
+
+def test_what_a_row_says_in_another_form_is_answered_alike(built: Any) -> None:
+    predictor = Predictor(built.folder)
+    (expected,) = predictor.predict_proba([GOOD])
+    for change in (
+        {"age": "40", "pay": " 2e3 ", "owns": "yes"},
+        {"age": 40.0, "pay": 2000, "owns": 1},
+        {"since": "01.05.2010"},
+        {"since": "2010-05-01T00:00:00Z", "extra": "passed over", "good": "yes"},
+    ):
+        assert np.allclose(predictor.predict_proba([{**GOOD, **change}])[0], expected), change
+    backwards = dict(reversed(GOOD.items()))
+    assert np.allclose(predictor.predict_proba([backwards])[0], expected)
+    unknown, missing = predictor.predict_proba([{**GOOD, "job": "a new one"}, {**GOOD, "job": None}])
+    assert np.array_equal(unknown, missing)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"pay": "much"}, 'pay: expected a number, got "much"'),
+        ({"pay": "=1+1"}, 'pay: expected a number, got "=1\\+1"'),
+        ({"pay": float("nan")}, "pay: NaN is no number"),
+        ({"pay": float("inf")}, "pay: Infinity is no number"),
+        ({"pay": True}, "pay: expected a number, got true"),
+        ({"pay": [1]}, "pay: expected a number"),
+        ({"age": 40.5}, "age: expected a whole number"),
+        ({"owns": "perhaps"}, "owns: expected true or false"),
+        ({"school": "third"}, "school: .* is none of none, first, second"),
+        ({"since": "05/01/2010"}, "since: expected a date"),
+        ({"since": "yesterday"}, "since: expected a date"),
+        ({"job": {}}, "job: expected text"),
+    ],
+)
+def test_a_cell_that_is_none_is_refused_with_its_row_and_column(built: Any, change: dict[str, Any], why: str) -> None:
+    with pytest.raises(ArtifactError, match=f"row 2: {why}"):
+        Predictor(built.folder).predict([GOOD, {**GOOD, **change}])
+
+
+def test_a_missing_or_renamed_column_is_no_missing_value(built: Any, tmp_path: Path) -> None:
+    renamed = {("Pay" if name == "pay" else name): cell for name, cell in GOOD.items()}
+    with pytest.raises(ArtifactError, match=r"row 1: no key 'pay'; is 'Pay' meant\?; write null"):
+        Predictor(built.folder).predict([renamed])
+    with pytest.raises(ArtifactError, match="expected an object"):
+        Predictor(built.folder).predict(["a text"])
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps(GOOD) + "\n\n" + json.dumps(renamed) + "\n", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"rows.jsonl:3: no key 'pay'"):
+        answer_file(Predictor(built.folder), source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_regression_is_judged_by_distance_and_answers_with_its_unit(tmp_path: Path) -> None:
+    task = check_task(make_task(tmp_path / "loans", NUMBERS, students=["linear"]))
+    run = Plain(tmp_path / "out")
+    products = recipe(task, None, run)  # type: ignore[arg-type]
+    verdict = products.evaluation.load()
+    r2 = {one.contender: one.estimate.value for one in verdict.scores if one.figure == "r2"}
+    assert r2["student"] > 0.5 and r2["mean"] <= 0
+    with products.made.exported.load().on_disk() as folder:
+        (answer,) = Predictor(folder).predict([GOOD])
+    assert set(answer) == {"value", "unit"} and answer["unit"] == "EUR"
+
+
+@pytest.mark.parametrize("table", [LABELS, NUMBERS], ids=["labels", "numbers"])
+def test_a_folder_that_differs_from_its_student_is_not_released(table: Table) -> None:
+    rows = all_kept(dataset(table, 80))
+    fitted = FittedStudent("linear", make_table_student("linear", {}).fit(rows.kept, table, seed=0), 80)
+    exported = export_table(ExportTableParams(name="loans", table=table), fitted=fitted, rows=rows)
+    assert exported.parity.n_hostile == 3 and exported.parity.largest_difference < 1e-3
+
+    class Liar:
+        labels_ = fitted.student.labels_
+        to_onnx = fitted.student.to_onnx
+
+        def predict_proba(self, asked: Any) -> Any:
+            return fitted.student.predict_proba(asked)[:, ::-1] * 1.5
+
+    with pytest.raises(Mismatch, match=r"linear: expected model\.onnx to give the student's"):
+        export_table(
+            ExportTableParams(name="loans", table=table), fitted=FittedStudent("linear", Liar(), 80), rows=rows
+        )  # type: ignore[arg-type]
+
+
+def test_what_a_table_cannot_have_is_said_before_anything_is_built(tmp_path: Path) -> None:
+    folder = make_task(tmp_path / "loans", rules=["pay > wage", "pay / 0 > 1"], students=["blend"], curation=["dedup"])
+    with pytest.raises(SpecError, match="wage") as caught:
+        check_task(folder)
+    found = "\n".join(map(str, caught.value.problems))
+    for part in ("'wage' is no column", "divides by zero", "'blend' is not one of linear", "'dedup' is not for tables"):
+        assert part in found, found
+
+
+def test_json_rows_are_what_the_artifact_reads() -> None:
+    rows = dataset(LABELS, 30)
+    found = as_json_rows(rows)
+    assert json.loads(json.dumps(found)) == found and set(found[0]) == {column.name for column in COLUMNS}
+
+
+def test_predictions_and_rows_of_a_table_survive_the_store(tmp_path: Path) -> None:
+    rows = all_kept(dataset(NUMBERS, 5))
+    rows.save(tmp_path)
+    assert Rows.load(tmp_path).kept["label"][:] == rows.kept["label"][:]
+    Predictions((), ("a",), np.array([[1.5]])).save(tmp_path)
+    assert Predictions.load(tmp_path).probs.tolist() == [[1.5]]
