@@ -112,8 +112,8 @@ class Trees:
     def of(cls, roots: Sequence[Node], base: NDArray[np.float64], n_inputs: int) -> Self:
         """Collect trees."""
         arrays = _Arrays()
-        # What every row gets is a tree too: onnxruntime forgets `base_values` of a target that no leaf adds to, and mixes
-        # up the weights of a tree that is nothing but a leaf.
+        # What every row gets is a tree too: onnxruntime forgets `base_values` of a target that no leaf adds to, and
+        # mixes up the weights of a tree that is nothing but a leaf.
         total = base.copy()
         for root in roots:
             for target, weight in root.weights if isinstance(root, Leaf) else ():
