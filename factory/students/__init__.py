@@ -23,6 +23,7 @@ from factory.students.tables.ebm import TableEBM
 from factory.students.tables.hist_gradient_boosting import TableHistGradientBoosting
 from factory.students.tables.lightgbm import TableLightGBM
 from factory.students.tables.linear import TableLinear
+from factory.students.tables.scorecard import Scorecard
 from factory.students.tfidf_linear import TfidfLinear
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ TABLE_STUDENTS: dict[str, type[TableStudent]] = {
     "hist-gradient-boosting": TableHistGradientBoosting,
     "lightgbm": TableLightGBM,
     "ebm": TableEBM,
+    "scorecard": Scorecard,
 }
 
 
