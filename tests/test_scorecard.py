@@ -148,8 +148,16 @@ def test_the_graph_says_the_same(n_rows: int, tmp_path: Path) -> None:
 
 
 def test_neither_rows_nor_priors_is_an_error() -> None:
-    with pytest.raises(FactoryError, match="expected rows or priors"):
+    with pytest.raises(FactoryError, match="nothing to learn"):
         Scorecard().fit(rows_of(0), TABLE, seed=0)
+
+
+def test_priors_of_other_labels_and_regressions_are_refused() -> None:
+    swapped = TABLE.model_copy(update={"labels": TABLE.labels[::-1]})
+    with pytest.raises(FactoryError, match="about the labels bad, good, expected good, bad"):
+        Scorecard(priors=PRIORS.as_json()).fit(rows_of(20), swapped, seed=0)
+    with pytest.raises(FactoryError, match="got a regression"):
+        Scorecard().fit(rows_of(20), TABLE.model_copy(update={"labels": ()}), seed=0)
 
 
 def test_columns_that_never_vary_and_no_priors_still_give_a_student() -> None:

@@ -81,17 +81,13 @@ class Scorecard(TableStudent):
 
     def fit(self, rows: "Dataset", table: Table, *, seed: int) -> Self:
         """Learn from rows of a table, of which there may be none; calling it again forgets."""
+        self._require_fit_for(table)
         cells = cells_of(rows)
         self.encoding_ = self._encoding(Encoding.fit(cells, table.columns))
         inputs, n_labels = self.encoding_.inputs, len(table.labels)
-        if len(rows):
+        if len(rows) or not self._known():
             answers = answers_of(rows, table, balanced=self.balanced)
             self.fitted_ = self.learn(self.encoding_.matrix(cells), inputs, answers, n_labels, seed=seed)
-        elif not self._known():
-            raise FactoryError(
-                "scorecard: expected rows or priors to learn from, got neither",
-                hint="bring labelled rows, or let the teacher judge the columns first",
-            )
         else:
             believed = joined(self._believed(inputs, n_labels), added=True)
             self.fitted_ = believed.card(np.eye(n_labels), np.zeros(n_labels), len(inputs))
@@ -104,9 +100,18 @@ class Scorecard(TableStudent):
         features = part.of(matrix)[answers.rows]
         columns = answers.values.astype(np.intp)
         targets = Targets(np.eye(n_labels)[columns], columns, answers.weights)
-
         head = fit_head(features, targets, self.strength)
         return part.card(head.weights.astype(np.float64), head.bias.astype(np.float64), len(inputs))
+
+    def _require_fit_for(self, table: Table) -> None:
+        told = tuple(self.priors["labels"]) if self.priors else table.label_names
+        if not table.labels:
+            raise FactoryError("scorecard: expected a classification, got a regression", hint="take `linear` or `ebm`")
+        if told != table.label_names:
+            raise FactoryError(
+                f"scorecard: priors are about the labels {', '.join(told)}, expected {', '.join(table.label_names)}",
+                hint="let the teacher judge the columns again",
+            )
 
     def _encoding(self, learned: Encoding) -> Encoding:
         """Add the values that the priors know and no row has."""
