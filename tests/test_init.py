@@ -109,7 +109,7 @@ def test_units_come_from_headers(tmp_path: Path, name: str, unit: str) -> None:
     ("cells", "address", "remedy"),
     [
         (["1,234", "5,678", "12"], "data.csv:2: cell 1", "--decimal"),
-        (["1,5", "1.5", "1"], "data.csv:3: cell 1", "--decimal"),
+        (["1,5", "1.5", "1"], "data.csv:3: cell 1", "alike"),
         (["5%", "6", "5%"], "data.csv:3: cell 1", "sign"),
         (["01/02/2024", "01/02/2024", "03/04/2024"], "data.csv:2: cell 1", "--date-order"),
         (["1", "1e999", "1"], "data.csv:3: cell 1", "mend"),
@@ -132,6 +132,24 @@ def test_a_person_can_say_which(tmp_path: Path) -> None:
     assert draft_column(tmp_path / "b", ["1,234", "5,678"], hints=Hints(decimal="point"))[1] == [1234, 5678]
     dates = draft_column(tmp_path / "c", ["01/02/2024", "01/02/2023"], hints=Hints(date_order="day-first"))
     assert (dates[0].date_order, dates[1]) == ("day-first", ["2024-02-01", "2023-02-01"])
+
+
+def test_a_column_that_tells_needs_no_person(tmp_path: Path) -> None:
+    hints = Hints(decimal="comma", date_order="month-first")
+    rows = [["n", "day", "y"], ["1,234.5", "31/12/2024", "a"], ["1", "01/12/2024", "b"]]
+    draft = draft_of(write_csv(tmp_path / "data.csv", rows), hints=hints)
+    assert [guess.cells for guess in draft.columns] == [(1234.5, 1.0), ("2024-12-31", "2024-12-01")]
+
+
+def test_a_day_that_is_none_is_named(tmp_path: Path) -> None:
+    rows = [["day", "z", "y"], ["2024-01-01", "1", "a"], ["2024-02-30", "2", "b"]]
+    assert draft_of(write_csv(tmp_path / "data.csv", rows)).warnings[0].startswith("data.csv:3: cell 1: '2024-02-30'")
+
+
+def test_large_numbers_are_numbers_and_long_digits_are_codes(tmp_path: Path) -> None:
+    rows = [["n", "code", "y"], ["1e18", "9007199254740993", "a"], ["2e18", "9007199254740992", "b"]]
+    draft = draft_of(write_csv(tmp_path / "data.csv", rows))
+    assert [guess.kind.value for guess in draft.columns] == ["numeric", "category"]
 
 
 def test_points_are_unclear_where_another_column_has_decimal_commas(tmp_path: Path) -> None:
@@ -341,11 +359,15 @@ def test_of_several_sheets_one_must_be_named(tmp_path: Path) -> None:
 def test_percent_formats_saved_formulas_and_days_are_read_as_they_are_shown(tmp_path: Path) -> None:
     file = book_of(
         tmp_path / "sales.xlsx",
-        [["share", "day", "calc", "y"], *([0.07 * n, datetime(2024, 1, n), 5, "ab"[n % 2]] for n in (1, 2, 3))],
+        [
+            ["share", "day", "calc", "shown", "y"],
+            *([0.07 * n, datetime(2024, 1, n), 5, n, "ab"[n % 2]] for n in (1, 2, 3)),
+        ],
     )
     book = openpyxl.load_workbook(file)
     for row in (2, 3, 4):
         book["Sheet1"][f"A{row}"].number_format = "0.0%"
+        book["Sheet1"][f"D{row}"].number_format = '0"%"'
         book["Sheet1"][f"C{row}"] = f"=A{row}*3"
     book.save(file)
     # A spreadsheet program saves the value beside the formula; the library does not.
@@ -360,6 +382,7 @@ def test_percent_formats_saved_formulas_and_days_are_read_as_they_are_shown(tmp_
     assert (found["share"].cells, found["share"].unit) == ((7, 14, 21), "%")
     assert found["day"].cells == ("2024-01-01", "2024-01-02", "2024-01-03")
     assert found["calc"].cells == (2.5, 3.5, 4.5)
+    assert found["shown"].cells == (1, 2, 3)
 
 
 def test_a_zip_bomb_is_not_opened(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from factory.spec_table import ColumnKind
 from factory.tables.drafting import Draft
 from factory.tables.guessing import Guess
 
-MOST_VALUES_IN_ALL = 10_000
+MOST_VALUES_IN_ALL = 5_000
 """Of all columns together; a spec is for people."""
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z0-9_]+)*")
 _NOT_PLAIN = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})

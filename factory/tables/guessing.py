@@ -23,6 +23,7 @@ MOSTLY = 0.8
 PAIRS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), ("0", "1"))
 """Spellings of false and true."""
 DateOrder = Literal["day-first", "month-first"]
+ORDERS: tuple[DateOrder, ...] = ("day-first", "month-first")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?|[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}"
 )
@@ -97,6 +98,7 @@ def _guess(grid: Grid, at: int, hints: Hints, *, points_are_unclear: bool) -> Gu
     numbers = read_column(known, where, decimal=hints.decimal, points_are_unclear=points_are_unclear)
     if numbers is not None:
         return _numeric(grid, at, make, rows, numbers)
+    warnings = _mixed(known, where)
     if all(isinstance(cell, date) or (isinstance(cell, str) and _DATE.fullmatch(cell)) for cell in known):
         dated = _dates(known, where, hints.date_order)
         if dated is not None:
@@ -104,10 +106,11 @@ def _guess(grid: Grid, at: int, hints: Hints, *, points_are_unclear: bool) -> Gu
             return make(ColumnKind.DATE, _spread(len(cells), rows, written), date_order=order)
         if any(_has_time(cell) for cell in known):
             return make(ColumnKind.TEXT, _spread(len(cells), rows, list(map(plain_text, known))), has_time=True)
+        warnings = _no_day(known, where)
     # Markers such as NA stay what they are: they may turn out to be values.
     texts = tuple(None if cell is None else plain_text(cell) for cell in cells)
     kind, values = _words([plain_text(cell) for cell in known])
-    return make(kind, texts, values=values, warnings=_mixed(known, where))
+    return make(kind, texts, values=values, warnings=warnings)
 
 
 def _where(grid: Grid, rows: Sequence[int], column: int, position: int) -> str:
@@ -159,17 +162,26 @@ def _dates(
     if not any("/" in text for text in texts):
         read, wrong = read_cells(Column(name="day", kind=ColumnKind.DATE), texts)
         return None if wrong else ([day.isoformat() for day in read.to_pylist()], None)
-    orders: list[DateOrder] = [order] if order else ["day-first", "month-first"]
-    fitting = {}
-    for one in orders:
+    fitting: dict[DateOrder, list[str]] = {}
+    for one in ORDERS:
         read, wrong = read_cells(Column(name="day", kind=ColumnKind.DATE, date_order=one), texts)
         if not wrong:
             fitting[one] = [day.isoformat() for day in read.to_pylist()]
+    if order in fitting:
+        return fitting[order], order
     if len(fitting) == 2 and fitting["day-first"] != fitting["month-first"]:
         at = next(at for at, text in enumerate(texts) if fitting["day-first"][at] != fitting["month-first"][at])
         hint = "say which with --date-order day-first or --date-order month-first"
         raise FactoryError(f"{where(at)}: {shown(texts[at])} may be day/month or month/day", hint=hint)
     return next(((days, one) for one, days in fitting.items()), None)
+
+
+def _no_day(known: Sequence[Any], where: Callable[[int], str]) -> tuple[str, ...]:
+    """Name a cell for which a column of dates is none."""
+    texts = [_as_day(cell) for cell in known]
+    columns = [Column(name="day", kind=ColumnKind.DATE, date_order=order) for order in ORDERS]
+    at = min((read_cells(column, texts)[1][0][0] for column in columns), default=0)
+    return (f"{where(at)}: {shown(texts[at])} is no day, so the column is no date: mend the file and draft again",)
 
 
 def _as_day(cell: Any) -> str:

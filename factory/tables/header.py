@@ -145,8 +145,8 @@ def _is_units_row(raw: RawRows, row: int, last: int, used: Sequence[int]) -> boo
         return True
     odd = [at for at, cell in said.items() if not is_number(cell) and _are_numbers(raw, row + 1, last, at)]
     others = [at for at in said if at not in odd]
-    if not odd or any(len(said[at]) > MOST_UNIT_CHARS for at in odd):
-        return False
+    if not odd or any(len(said[at]) > MOST_UNIT_CHARS for at in odd) or any(is_number(said[at]) for at in others):
+        return False  # a number is no unit, so this is a row like the others
     if not others:
         return True
     hint = "write units in brackets behind the column names, such as `amount (EUR)`; mend the cell if it is a wrong one"

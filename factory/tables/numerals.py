@@ -62,7 +62,7 @@ def read_column(
     Args:
         cells: Those that are known.
         where: The address of a cell.
-        decimal: The decimal mark, where a person said it; None to find out.
+        decimal: The decimal mark of a column whose cells do not tell, where a person said it.
         points_are_unclear: Whether other columns of the file have decimal commas, so that 1.234 may be a thousand.
 
     Returns:
@@ -88,29 +88,28 @@ def read_column(
     marked = any("." in text or "," in text for text in bare.values())
     told = mark if any(("." if mark == "point" else ",") in text for text in bare.values()) else None
     whole = all(value.is_integer() for value in values) and not any(_has_fraction(text, mark) for text in bare.values())
-    if whole and any(abs(value) >= MOST_EXACT for value in values):
-        return None
+    whole = whole and all(abs(value) < MOST_EXACT for value in values)
     return Numbers(tuple(values), whole, bool(percent), told if marked else None)
 
 
 def _is_code(cell: Any) -> bool:
     if isinstance(cell, str):
-        return _CODE.fullmatch(cell) is not None
+        return _CODE.fullmatch(cell) is not None or (cell.isdecimal() and int(cell[:400]) >= MOST_EXACT)
     return isinstance(cell, int) and abs(cell) >= MOST_EXACT
 
 
 def _decimal_mark(
     texts: dict[int, str], where: Callable[[int], str], decimal: Decimal | None, points_are_unclear: bool
 ) -> Decimal:
-    allowed = [decimal] if decimal else list(_STYLES)
-    fitting = [mark for mark in allowed if all(map(_STYLES[mark].fullmatch, texts.values()))]
+    fitting = [mark for mark, style in _STYLES.items() if all(map(style.fullmatch, texts.values()))]
     if not fitting:
-        # The cells before it leave one mark that it does not fit.
-        at = _first_misfit(texts, allowed)
-        message = f"{where(at)}: {shown(texts[at])} cannot be read with the decimal mark of the other cells"
-        raise FactoryError(message, hint="write all numbers of the column alike, or say --decimal point or comma")
+        at = _first_misfit(texts)
+        message = f"{where(at)}: {shown(texts[at])} cannot be read with the decimal mark of the cells above it"
+        raise FactoryError(message, hint="write all numbers of the column alike")
     if len(fitting) == 1:
         return fitting[0]
+    if decimal is not None:
+        return decimal
     for at, text in texts.items():
         # 1.234 is what programs write, 1,234 may be either.
         if _UNCLEAR.fullmatch(text) and ("," in text or points_are_unclear):
@@ -120,8 +119,8 @@ def _decimal_mark(
     return "point"
 
 
-def _first_misfit(texts: dict[int, str], allowed: Sequence[Decimal]) -> int:
-    left = set(allowed)
+def _first_misfit(texts: dict[int, str]) -> int:
+    left = set(_STYLES)
     for at, text in texts.items():
         left = {mark for mark in left if _STYLES[mark].fullmatch(text)}
         if not left:

@@ -27,6 +27,8 @@ MOST_CELLS = 5_000_000
 MOST_MERGED = 1_000_000
 """Cells under merged ones; the library makes an object of each while it opens the file."""
 _MERGED = re.compile(rb"<mergeCell [^>]*?ref=\"([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})\"")
+_LITERAL = re.compile(r'"[^"]*"|\\.|_.')
+"""What a number format only shows: after `0"%"` a cell of 12 is 12%, after `0%` it is 1200%."""
 
 
 def read_sheet(file: Path, sheet: str | None) -> Grid:
@@ -136,7 +138,11 @@ def _value(cell: Any, formulas: Any, where: Callable[[int, int], str]) -> Any:
         raise FactoryError(f"{where(*place)}: a formula without a saved value", hint=hint)
     if cell.data_type == "e" and value != "#N/A":
         raise FactoryError(f"{where(*place)}: holds the error {value}", hint="mend or clear the cell")
-    if isinstance(value, int | float) and not isinstance(value, bool) and "%" in str(cell.number_format):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and "%" in _LITERAL.sub("", str(cell.number_format))
+    ):
         return f"{value * 100:.12g}%"  # as it is shown
     if value is None or isinstance(value, str | int | float | bool | datetime | date):
         return value
