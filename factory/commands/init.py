@@ -82,11 +82,13 @@ def init(
             repeated = f"; {drafted.n_repeated:,} repeated rows left out" if drafted.n_repeated else ""
             typer.echo(f"{folder / 'spec.yaml'}: texts with {drafted.n_labels} labels{repeated}")
         elif target is not None:
+            from factory.console import watching
             from factory.tables.drafting import draft_table
             from factory.tables.guessing import Hints
 
             hints = Hints(decimal and decimal.value, date_order and date_order.value)  # type: ignore[arg-type]
-            draft = draft_table(grid, target, hints)
+            with watching():
+                draft = draft_table(grid, target, hints)
             _refuse_existing(folder)  # before anybody is asked
             said = _ask(draft, out) if ask_teacher else {}
             write_folder(folder, table_files(draft, name, said))

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from factory.errors import FactoryError
@@ -49,9 +50,14 @@ def is_missing(cell: Any) -> bool:
 def is_number(cell: Any) -> bool:
     """Tell whether a cell can be read as a number in any way."""
     if isinstance(cell, str):
-        text = cell.strip().removesuffix("%").strip()
-        return any(style.fullmatch(text) for style in _STYLES.values())
+        return _is_number_text(cell)
     return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+@lru_cache(maxsize=100_000)  # most cells of a column come again
+def _is_number_text(cell: str) -> bool:
+    text = cell.strip().removesuffix("%").strip()
+    return any(style.fullmatch(text) for style in _STYLES.values())
 
 
 def read_column(
@@ -101,7 +107,8 @@ def _is_code(cell: Any) -> bool:
 def _decimal_mark(
     texts: dict[int, str], where: Callable[[int], str], decimal: Decimal | None, points_are_unclear: bool
 ) -> Decimal:
-    fitting = [mark for mark, style in _STYLES.items() if all(map(style.fullmatch, texts.values()))]
+    different = set(texts.values())
+    fitting = [mark for mark, style in _STYLES.items() if all(map(style.fullmatch, different))]
     if not fitting:
         at = _first_misfit(texts)
         message = f"{where(at)}: {shown(texts[at])} cannot be read with the decimal mark of the cells above it"
@@ -133,7 +140,10 @@ def _has_fraction(text: str, mark: Decimal) -> bool:
 
 
 def _value(cell: Any, mark: Decimal) -> float:
-    if not isinstance(cell, str):
-        return float(cell)
+    return _text_value(cell, mark) if isinstance(cell, str) else float(cell)
+
+
+@lru_cache(maxsize=100_000)
+def _text_value(cell: str, mark: Decimal) -> float:
     plain = re.sub(f"[{_SPACE}{',' if mark == 'point' else '.'}]", "", cell)
     return float(plain.replace(",", "."))
