@@ -1,7 +1,8 @@
 """The command line. Heavy imports wait inside the commands, so that `--help` answers at once.
 
 Exit codes: 0 done, 1 an error that is said in one line, 2 the task folder or the command is wrong, 130 stopped by
-Ctrl-C (the same command resumes). `factory verdict` also ends with 3 (cascade) and 4 (keep the LLM).
+Ctrl-C (the same command resumes). `factory verdict` also ends with 3 (cascade) and 4 (keep the LLM), `factory watch`
+with 3 (drift).
 """
 
 import os

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from factory.errors import ArtifactMissing
 from factory.evaluation.cascade import CASCADE, CascadeChoice
 from factory.evaluation.comparison import EVALUATE
@@ -196,7 +198,14 @@ def _estimates(label_free: LabelFree) -> list[tuple[str, str]]:
 def _found(stages: Sequence[Artifact[Any]], stage: Stage[Any]) -> Any:
     """Return the result of a stage, or None where the build has none."""
     artifact = next((one for one in stages if one.folder.parent.name == stage.name), None)
-    return artifact and Artifact(artifact.folder, stage.result, was_cached=True).load()
+    if artifact is None:
+        return None
+    try:
+        return Artifact(artifact.folder, stage.result, was_cached=True).load()
+    except ValidationError as error:
+        raise ArtifactMissing(
+            f"{artifact.folder}: was written by another version of the factory", hint="build the task again"
+        ) from error
 
 
 def _stage_cost(stage: Artifact[Any]) -> StageCost:

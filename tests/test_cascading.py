@@ -1,6 +1,8 @@
 """A build with a cascade: its rows are kept out of training, its tiers are released, and it answers."""
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +13,16 @@ from typer.testing import CliRunner
 
 from factory.check import check_task
 from factory.cli import app
-from factory.errors import FactoryError, SpecError
+from factory.errors import ArtifactMissing, FactoryError, SpecError
 from factory.release.cascade_file import read_cascade
 from factory.release.registry import Registry, Version
 from factory.serving.cascade import open_cascade
+from factory.spec import VerdictSpec
 from factory.teacher import open_teacher
 from flows.cascading import asking
 from flows.outcome import Outcome, release
 from flows.recipe import Products, recipe
+from flows.verdict import read_verdict
 from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, make_task, texts_of
 
@@ -136,6 +140,18 @@ def test_the_verdict_is_read_from_what_the_build_stored_and_ends_with_its_exit_c
     assert told["label_free"]["powered"]["n_labelled"] == 9
     assert "estimated accuracy: " in done.stdout
     assert judged.decision.sentence in (built.outcome.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_verdict_on_stages_of_another_version_says_so(built: Built, tmp_path: Path) -> None:
+    outputs = shutil.copytree(built.outputs, tmp_path / "outputs")
+    (folder,) = (outputs / "scripted" / "measure").iterdir()
+    (folder / "speed.json").write_text('{"p50_ms": 1.0}', encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["speed.json"] = hashlib.sha256((folder / "speed.json").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ArtifactMissing, match="written by another version of the factory"):
+        read_verdict(outputs, "scripted", None, VerdictSpec(), None)
 
 
 @pytest.mark.slow

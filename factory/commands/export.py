@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, Name
+from factory.commands.options import DEFAULT_OUTPUTS, Name, Outputs
 
 
 class Kind(StrEnum):
@@ -23,7 +23,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
     kind: Annotated[Kind, typer.Option("--to", help="In which form.")] = Kind.ONNX,
     version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
-    outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+    outputs: Outputs = DEFAULT_OUTPUTS,
 ) -> None:
     """Write a version as a plain folder, an OpenVINO graph, an image to build, or a folder for the Hugging Face hub.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, print_json
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, print_json
 
 DRIFT = 3
 """The exit code when drift is found."""
@@ -28,7 +28,7 @@ def watch(
     ] = None,
     version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
     with_texts: Annotated[bool, typer.Option("--with-texts", help="Put texts into the order, not only ids.")] = False,
-    outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+    outputs: Outputs = DEFAULT_OUTPUTS,
     json_: AsJson = False,
 ) -> None:
     """Compare the texts of a log with those the model was judged on, and order the data it lacks.

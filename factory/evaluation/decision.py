@@ -83,6 +83,8 @@ def _remedy(evaluation: Evaluation, difference: Difference | None) -> str:
         return "; label some real rows and name them under data.holdout"
     if difference is None:
         return "; raise labelling.ask_directly"
+    if difference.accuracy.low > -difference.margin and difference.n == evaluation.n_rows:
+        return "; so few rows cannot show it: label more real ones"
     if difference.accuracy.high >= -difference.margin and difference.n < evaluation.n_rows:
         return f"; raise labelling.ask_directly, there are {evaluation.n_rows:,} gold rows"
     return ""

@@ -72,7 +72,7 @@ class Difference(Part):
     mcnemar_p: Number
     margin: Number
     is_non_inferior: bool
-    """The lower end of the accuracy interval is above minus the margin."""
+    """The lower end of the accuracy interval is above minus the margin, and an exact test of the same rows agrees."""
 
 
 class Score(Part):
