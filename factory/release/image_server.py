@@ -36,7 +36,7 @@ class Refused(Exception):
 def check_model(folder: Path) -> None:
     """Refuse a folder whose files are not those of its manifest."""
     expected = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
-    names = {path.name for path in folder.iterdir()} - {"manifest.json"}
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {"manifest.json"}
     for name in sorted(expected.keys() | names):
         path = folder / name
         if name not in expected or not path.is_file() or _hash(path) != expected[name]:

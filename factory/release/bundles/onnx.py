@@ -6,5 +6,4 @@ from pathlib import Path
 
 def write_onnx(release: Path, folder: Path) -> None:
     """Copy every file."""
-    for path in sorted(release.iterdir()):
-        shutil.copyfile(path, folder / path.name)
+    shutil.copytree(release, folder, dirs_exist_ok=True)  # a cascade has a folder for each tier
