@@ -186,7 +186,9 @@ ARMS: Mapping[str, Arm] = {
     "calibration": Arm("the teacher's distributions as they are", _uncalibrated),
     "self-training": Arm(
         "the student sees no rows that another student labelled",
-        lambda spec: _part(spec, "labelling", self_training=None) if spec.labelling.self_training else None,
+        lambda spec: (
+            _part(spec, "labelling", self_training=None) if spec.data.pool and spec.labelling.self_training else None
+        ),
     ),
     "encoder": Arm(f"{DEFAULT_ENCODER} everywhere", _small_encoder),
     "hard labels": Arm(

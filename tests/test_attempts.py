@@ -131,7 +131,7 @@ def test_hedges_are_still_paid_for_in_later_runs(tmp_path: Path) -> None:
 
 
 def test_what_was_paid_for_is_counted_before_anything_new_is_asked(tmp_path: Path) -> None:
-    with FaultServer(bad_rows({0, 1})) as server:
+    with FaultServer(bad_rows({2, 3})) as server:
         with teacher_at(server, tmp_path, Budget(calls=6)) as teacher:
             assert kinds(ask(teacher, rows(8))) == {"unavailable": 2, "ok": 6}
         server.behave = lambda body, number: Say()

@@ -57,7 +57,7 @@ def task_with(place: Path, *keys: str, **changes: Any) -> Path:
 def quick_encoder() -> Iterator[None]:
     """Compare texts by their letters: the real encoder takes longer to load than a build does."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("flows.augmentation", "flows.recipe"):
+        for module in ("flows.augmentation", "flows.rounds"):
             patch.setattr(f"{module}.load_encoder", lambda _name: Trigrams())
         yield
 

@@ -146,6 +146,12 @@ def test_speed_is_measured_in_milliseconds_and_megabytes(exported: Exported) -> 
     check_golden(MEASURE, sorted(speed.model_dump()))
 
 
+def test_the_memory_of_the_program_is_not_that_of_whoever_measures_it(exported: Exported) -> None:
+    peak = np.ones(100_000_000)  # 800 MB, which Linux would count as the peak of a program started from here
+    speed = measure(MeasureParams(n_calls=5, n_batch=5), exported=exported, rows=labelled_rows(), machine=Machine())
+    assert 10 < speed.memory_mb < 500 < peak.nbytes / 1e6
+
+
 def test_speed_cannot_be_measured_without_texts(exported: Exported) -> None:
     none = Rows(labelled_rows().kept.select([]), labelled_rows().rejected)
     with pytest.raises(FactoryError, match="expected texts to ask with, got none"):

@@ -139,7 +139,7 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
     )
 
 
-MEASURE = Stage("measure", 2, MeasureParams, measure, Speed)
+MEASURE = Stage("measure", 3, MeasureParams, measure, Speed)
 
 
 def _seconds(predictor: Predictor, texts: list[Any]) -> float:
@@ -148,20 +148,27 @@ def _seconds(predictor: Predictor, texts: list[Any]) -> float:
     return time.perf_counter() - started
 
 
+_ASK_AND_TELL = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
 def _memory_mb(folder: Path, asked_row: Any) -> float:
-    """Run the folder's own program and ask the system what it took; 0 where the system does not tell."""
+    """Run the folder's own program and ask the system what it took at most."""
     # A text of its own file: one that begins with a dash would be an option.
     asked = folder / "asked.jsonl"
     asked.write_text(
         json.dumps(asked_row if isinstance(asked_row, dict) else {"text": asked_row}) + "\n", encoding="utf-8"
     )
+    # By way of a small process: Linux counts the peak of whoever started a program as the program's own.
     command = [sys.executable, str(folder / "predict.py"), "--in", str(asked)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise FactoryError(f"measure: predict.py ended with {process.returncode}", hint=f"run {' '.join(command)}")
-    return float(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024) / 1e6
+    done = subprocess.run([sys.executable, "-c", _ASK_AND_TELL, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise FactoryError(f"measure: predict.py did not answer: {last}", hint=f"run {' '.join(command)}")
+    return float(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _n_threads() -> int:
