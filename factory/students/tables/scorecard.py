@@ -107,6 +107,12 @@ class Scorecard(TableStudent):
         told = tuple(self.priors["labels"]) if self.priors else table.label_names
         if not table.labels:
             raise FactoryError("scorecard: expected a classification, got a regression", hint="take `linear` or `ebm`")
+        bound = [column.name for column in table.columns if column.monotone is not None]
+        if bound:
+            raise FactoryError(
+                f"scorecard: cannot keep to `monotone`, which the spec wants of {', '.join(bound)}",
+                hint="take `linear`, `ebm` or a tree, or take `monotone` out of the columns",
+            )
         if told != table.label_names:
             raise FactoryError(
                 f"scorecard: priors are about the labels {', '.join(told)}, expected {', '.join(table.label_names)}",
