@@ -5,32 +5,36 @@ files by `factory.check`; both report through `SpecError` with the line of the Y
 """
 
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
-import yaml
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from factory.errors import Problem, SpecError
 from factory.spec_base import Label as Label
 from factory.spec_base import Model as Model
-from factory.spec_base import Named
 from factory.spec_errors import problems_of
+from factory.spec_making import AugmentationSpec as AugmentationSpec
+from factory.spec_making import LabellingSpec as LabellingSpec
+from factory.spec_making import LoopSpec as LoopSpec
+from factory.spec_making import Plugin as Plugin
+from factory.spec_making import Rule as Rule
+from factory.spec_making import SelfTrainingSpec as SelfTrainingSpec
+from factory.spec_making import SynthesisSpec as SynthesisSpec
 from factory.spec_source import Source, read_source
 from factory.spec_table import MOST_COLUMNS, Column, Table, Target, with_table_defaults
+from factory.spec_teacher import Budget as Budget
+from factory.spec_teacher import Prices as Prices
+from factory.spec_teacher import TeacherSpec as TeacherSpec
 
 SPEC_FILE = "spec.yaml"
 REVIEWED_FILE = "reviewed.jsonl"
 """Beside it, where a spec names no other: rows that people labelled in a review."""
-PRICES_FILE = Path(__file__).with_name("prices.yaml")
 
 MOST_CHARS = 4_000
 """Of a task's description: it is part of every prompt, and a page of it is more than any teacher heeds."""
@@ -83,241 +87,6 @@ class Data(Model):
     """Gold rows, read only by the final report."""
     licence: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Under which terms these files came, in words; the card of a release repeats it."""
-
-
-class Budget(Model):
-    """The most a build may ask of the teacher, answers from the cache included; null means no bound."""
-
-    calls: Annotated[int, Field(gt=0)] | None = None
-    tokens: Annotated[int, Field(gt=0)] | None = None
-    usd: Annotated[float, Field(ge=0)] | None = None
-
-
-class Prices(Model):
-    """What the teacher costs, in US dollars for a million tokens."""
-
-    input_usd_per_million: Annotated[float, Field(ge=0)]
-    output_usd_per_million: Annotated[float, Field(ge=0)]
-
-
-OPENAI_URL = "https://api.openai.com/v1"
-
-
-class _PriceList(Model):
-    """What is in `prices.yaml`."""
-
-    batch_ratio: Annotated[float, Field(gt=0, le=1)]
-    models: dict[str, tuple[float, float]]
-
-
-@cache
-def _price_list() -> _PriceList:
-    return _PriceList.model_validate(yaml.safe_load(PRICES_FILE.read_text(encoding="utf-8")))
-
-
-def _is_plain_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # a port that is no number is found when it is asked for
-    except ValueError:
-        return False
-    return bool(re.fullmatch(r"https?://[^@\s]+", url) and parts.hostname)
-
-
-class TeacherSpec(Model):
-    """Which LLM may be asked, how fast, and what may be spent."""
-
-    name: Literal["embedded", "openai", "scripted"] = "embedded"
-    model: str | None = None
-    """Model name at the endpoint (`openai`), or path of another GGUF file (`embedded`)."""
-    base_url: str | None = None
-    """Endpoint of an OpenAI-compatible server; default: the value of OPENAI_BASE_URL, else OpenAI's own."""
-    mode: Literal["live", "batch"] = "live"
-    """`batch` sends requests through the Batch API of `openai`: usually at half the price, answered within a day."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key; the key itself is never written anywhere."""
-    concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Requests in flight at once; default: 4 for the embedded teacher, 8 for others."""
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
-    """How long one attempt may take; default: 900 for the embedded teacher, 120 for others."""
-    deadline_s: Annotated[float, Field(gt=0)] | None = None
-    """How long one request may take with all its attempts; then its row is left out and asked for again next time."""
-    hedge_after_s: Annotated[float, Field(gt=0)] | None = None
-    """A call without an answer for so long is made a second time and the first answer counts; both are charged."""
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
-    """Tokens of the prompt and the most that may be written, evenly spread, as servers count them."""
-    budget: Budget = Budget()
-    prices: Prices | None = None
-    """What is really paid, in mode `batch` too; default: the list of known prices (factory/prices.yaml) for models of
-    OpenAI itself."""
-
-    # Neither message repeats the value: it may hold a secret.
-    @field_validator("api_key_env")
-    @classmethod
-    def _check_variable_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError("the name of an environment variable that holds the key, never the key itself")
-        return name
-
-    @field_validator("base_url")
-    @classmethod
-    def _check_url(cls, url: str | None) -> str | None:
-        if url is not None and not _is_plain_url(url):
-            raise ValueError("expected http://... or https://... without user and password")
-        return url
-
-    @property
-    def n_in_flight(self) -> int:
-        """Requests in flight at once."""
-        # Four already keep two cores busy, and each further slot of llama.cpp reads the shared part of a prompt anew.
-        return self.concurrency or (4 if self.name == "embedded" else 8)
-
-    @property
-    def known_prices(self) -> Prices | None:
-        """Prices of the spec, else those of the list; None where neither knows."""
-        if self.prices is not None or self.name != "openai" or self.model is None:
-            return self.prices
-        if not self.is_openai:
-            return None  # another server may serve a model of the same name at any price
-        known = _price_list().models.get(re.sub(r"-\d{4}-\d\d-\d\d$", "", self.model))
-        ratio = _price_list().batch_ratio if self.mode == "batch" else 1.0
-        return known and Prices(input_usd_per_million=known[0] * ratio, output_usd_per_million=known[1] * ratio)
-
-    @property
-    def url(self) -> str:
-        """Address of an OpenAI-compatible server, from the spec or the environment."""
-        return self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-
-    @property
-    def is_openai(self) -> bool:
-        """Whether that is OpenAI itself."""
-        parts = urlsplit(self.url)
-        return (parts.scheme, parts.hostname) == ("https", "api.openai.com")
-
-    @model_validator(mode="after")
-    def _check_money(self) -> "TeacherSpec":
-        if self.name == "openai" and self.budget.usd is not None and self.known_prices is None:
-            raise ValueError(
-                f"a usd budget needs prices, and those of {self.model} are not known: give "
-                "prices: {input_usd_per_million, output_usd_per_million}"
-            )
-        if self.name == "openai" and self.model is None:
-            raise ValueError("the openai teacher needs a model name")
-        if self.name != "openai" and self.mode == "batch":
-            raise ValueError(f"mode batch is for the openai teacher; the {self.name} teacher answers live")
-        if self.name == "embedded" and self.hedge_after_s is not None:
-            raise ValueError("hedge_after_s: the embedded teacher has nobody to ask a second time but itself")
-        return self
-
-
-class Plugin(Named):
-    """A plugin by name with its parameters; a bare name will do."""
-
-    name: Annotated[str, Field(min_length=1)]
-    params: dict[str, Any] = Field(default_factory=dict)
-
-
-class LoopSpec(Model):
-    """Further rounds, about what a student that was trained on the rows so far finds hard."""
-
-    rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    """At most."""
-    prompts_per_round: Annotated[int, Field(ge=2)] | None = None
-    """Prompts that ask for texts in a round, at most; null: two for each label. One half is as in any other round and
-    tells how much the student has learned, the other half is about hard rows and confused labels."""
-    stop_gain: Annotated[float, Field(ge=0, le=1)] = 0.005
-    """No further round when the next is expected to gain less agreement with the teacher than this: 0.005 is half a
-    point."""
-
-
-class SynthesisSpec(Model):
-    """How training texts are written."""
-
-    strategies: tuple[Plugin, ...] = (Plugin(name="attributes"),)
-    per_label: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Accepted rows wanted for each label, real and varied ones included; null: 60, or 10 where the teacher labels a
-    pool or there are train rows, since real texts teach more than written ones do."""
-    max_rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    """Rounds of writing, verifying and counting before a shortfall is accepted and reported. Rows that the last filter,
-    `label-noise`, rejects are not written again: it judges a finished set."""
-    loop: LoopSpec | None = None
-    """Rounds with a student in the loop, after each label has its rows; null: none. `{}` takes the defaults."""
-
-
-class Rule(Model):
-    """A label for every text that holds one of some keywords, or that a regular expression matches."""
-
-    label: str
-    keywords: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
-    """Words or phrases, found whole and in any case."""
-    pattern: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
-    r"""A regular expression in RE2's syntax, which cannot be made to run for ever: no look-around, no references back.
-    `\b` and `\w` know the letters a to z only, `\p{L}` all; `(?i)` in front ignores case."""
-
-    @model_validator(mode="after")
-    def _check_one_condition(self) -> "Rule":
-        if bool(self.keywords) == (self.pattern is not None):
-            raise ValueError("expected keywords or a pattern, one of them: {label: refund, keywords: [money back]}")
-        return self
-
-
-class AugmentationSpec(Model):
-    """How the rows of `data.seeds` and `data.train` are varied; without such rows nothing is."""
-
-    strategies: tuple[Plugin, ...] = (Plugin(name="more-like-these"), Plugin(name="paraphrase"))
-    """An empty list switches it off."""
-    per_label: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Texts to ask for from the rows of each label, shared evenly by the strategies; null: 40, or as `per_row` says."""
-    per_row: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Texts to ask for from each row instead, so that frequent labels get more of them."""
-
-    @model_validator(mode="after")
-    def _check_amount(self) -> "AugmentationSpec":
-        if self.per_label is not None and self.per_row is not None:
-            raise ValueError("give per_label or per_row, not both")
-        return self
-
-
-class SelfTrainingSpec(Model):
-    """How the first of the students labels rows of the pool that no teacher was asked about."""
-
-    per_label: Annotated[int, Field(ge=1, le=100_000)] = 500
-    """Rows of each label at most."""
-    ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Of the rows that get a label: the share to take, surest first."""
-    weight: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Of such a row in training, where one that a teacher labelled has 1."""
-
-
-class LabellingSpec(Model):
-    """What the teacher does after writing."""
-
-    verify: bool = True
-    """Label each generated text again, keep the distribution as soft label, reject what disagrees."""
-    min_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Calibrated probability that the teacher's second label needs, where its server gives log-probabilities."""
-    on_disagreement: Literal["reject", "relabel"] = "reject"
-    """What becomes of a text whose second label is not the one it was written for."""
-    soft_labels: bool = False
-    """Train students on the teacher's distributions instead of its labels; see docs/decisions/0005."""
-    label_pool: Annotated[int, Field(ge=0)] = 400
-    """Rows of the pool that the teacher labels for training; 0 for none."""
-    voters: tuple[Plugin, ...] = (Plugin(name="teacher"), Plugin(name="nearest-description"))
-    """Who has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`, `student`;
-    none: its answers stand, without calibration. `teacher` may come several times, with `params: {ask, teacher}`; the
-    first of them labels the rows."""
-    rules: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()
-    """What the voter `rules` goes by; each rule votes for itself."""
-    aggregation: Plugin = Plugin(name="pooled")
-    """How votes become one answer: `pooled` multiplies distributions, those of one teacher averaged first; `majority`,
-    `dawid-skene`, `mace`, and `discounted`, for voters who repeat each other, count labels."""
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Probability that the winning label must exceed; other rows are left to people (`factory review`)."""
-    self_training: SelfTrainingSpec | None = SelfTrainingSpec()
-    """Let a student label more of the pool when the teacher's rows are settled; null: no."""
-    ask_directly: Annotated[int, Field(ge=0)] = 200
-    """Holdout rows on which the teacher itself is measured (a stratified sample); 0 for none."""
 
 
 class Gate(Model):

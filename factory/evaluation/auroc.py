@@ -52,14 +52,23 @@ def macro_auroc(columns: Columns, scores: Proba, *, seed: int) -> Estimate | Non
     # The last label of two says what the first does.
     counted = present[1:] if len(present) == 2 else present
     weights = np.vstack([once, drawn])
-    values = np.stack([_weighted(columns == label, scores[:, label], weights) for label in counted])
+    values = np.stack([weighted_auroc(columns == label, scores[:, label], weights) for label in counted])
     # A resample without rows of a label says nothing about it, and one of a single label says nothing at all.
     means = np.nanmean(values[:, ~np.isnan(values).all(axis=0)], axis=0)
     return with_interval(float(means[0]), means[1:] if len(means) > 1 else means)
 
 
-def _weighted(is_positive: NDArray[np.bool_], score: NDArray[np.float64], weights: Proba) -> NDArray[np.float64]:
-    """Return one AUROC for each line of weights, shape (n_resamples,); NaN where one side has no weight."""
+def weighted_auroc(is_positive: NDArray[np.bool_], score: NDArray[np.float64], weights: Proba) -> NDArray[np.float64]:
+    """Measure the share of pairs in the right order, ties counting half (Mann and Whitney, 1947).
+
+    Args:
+        is_positive: Shape (n_rows,).
+        score: Shape (n_rows,); higher means more likely positive.
+        weights: Of the rows, a line for each resample, shape (n_resamples, n_rows).
+
+    Returns:
+        One AUROC for each line of weights, shape (n_resamples,); NaN where one side has no weight.
+    """
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
     ranked = weights[:, order]

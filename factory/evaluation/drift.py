@@ -143,9 +143,13 @@ def find_drift(params: DriftParams, *, labels: Sequence[str], reference: Side, p
     Raises:
         FactoryError: A side has fewer than `LEAST_ROWS` rows.
     """
-    for name, side in (("reference", reference), ("production", production)):
+    for name, side, remedy in (
+        ("production", production, "let the log grow, then run the same command again"),
+        ("reference", reference, "give the task a larger holdout, and build it again"),
+    ):
         if len(side.proba) < LEAST_ROWS:
-            raise FactoryError(f"watch: expected at least {LEAST_ROWS} {name} texts, got {len(side.proba)}")
+            found = f"watch: expected at least {LEAST_ROWS} {name} texts, got {len(side.proba)}"
+            raise FactoryError(found, hint=remedy)
     rng = np.random.default_rng(params.seed)
     ours, theirs = reference.draw(params.most_rows, rng), production.draw(params.most_rows, rng)
     answers = ours.proba.argmax(axis=1), theirs.proba.argmax(axis=1)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from factory.evaluation.auroc import weighted_auroc
 from factory.evaluation.metrics import SMALLEST_PROBABILITY, Estimate, with_interval
 
 Weights = NDArray[np.float64]
@@ -20,20 +21,6 @@ N_RESAMPLES = 1_000
 MOST_RESAMPLED = 20_000_000
 """Weights in all: of many rows fewer resamples are drawn, down to 100, and their intervals are narrow anyway."""
 CHUNK_WEIGHTS = 4_000_000
-
-
-def _auc_of(is_positive: NDArray[np.bool_], score: Values, weights: Weights) -> Values:
-    """Return the share of pairs in the right order, ties counting half (Mann and Whitney, 1947)."""
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
-    ranked = weights[:, order]
-    positive = np.add.reduceat(ranked * is_positive[order], starts, axis=1)
-    negative = np.add.reduceat(ranked * ~is_positive[order], starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative / 2
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    area = np.full(len(weights), np.nan)
-    np.divide((positive * below).sum(axis=1), pairs, out=area, where=pairs > 0)
-    return area
 
 
 def _precision_of(is_positive: NDArray[np.bool_], score: Values, weights: Weights) -> Values:
@@ -93,7 +80,7 @@ def _mean(values: Values, weights: Weights) -> Values:
 
 
 OF_LABELS: Mapping[str, Figure] = {
-    "auc": _over_labels(_auc_of),
+    "auc": _over_labels(weighted_auroc),
     "average_precision": _over_labels(_precision_of),
     "log_loss": _log_loss,
     "brier": _brier,
