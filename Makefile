@@ -1,4 +1,5 @@
-# The words: install, demo, check, test, fix, bench, lock, clean. Everything runs in .venv, made from requirements.lock.
+# The words: install, demo, check, test, test-browser, fix, bench, lock, clean. Everything runs in .venv, made from
+# requirements.lock.
 PY := .venv/bin/python
 # No step may reach a model hub, and no dependency may report home.
 export HF_HUB_OFFLINE := 1
@@ -7,7 +8,7 @@ export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: install demo check test fix bench lock clean
+.PHONY: install demo check test test-browser fix bench lock clean
 
 install: .venv/installed
 
@@ -27,14 +28,17 @@ check: install  ## quick: for every save
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	$(PY) -m pytest -q -m "not slow and not teacher"
+	$(PY) -m pytest -q -m "not slow and not teacher and not browser"
 
 test: install  ## everything that guards main
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
-	$(PY) -m pytest -q -n 2 --dist loadfile
+	$(PY) -m pytest -q -n 2 --dist loadfile -m "not browser"
+
+test-browser: install  ## pages in Debian's Chromium (apt-get install chromium); FACTORY_SCREENSHOTS=1 renews docs/screenshots
+	$(PY) -m pytest -q tests/browser
 
 fix: install
 	.venv/bin/ruff check --fix .

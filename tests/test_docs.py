@@ -30,8 +30,8 @@ def test_every_command_that_is_shown_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_make_target_that_is_shown_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    shown = re.findall(r"(?:^ *|`)make +([a-z]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    shown = re.findall(r"(?:^ *|`)make +([a-z-]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert set(shown) <= targets
 
 
