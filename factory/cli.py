@@ -14,6 +14,7 @@ import typer
 
 from factory import __version__
 from factory.commands.cache import cache_app
+from factory.commands.explain import explain
 from factory.commands.export import export
 from factory.commands.init import init
 from factory.commands.model import models, predict
@@ -85,7 +86,7 @@ def _options(
 
 
 TASKS = (init, check, schema, plan, build)
-MODELS = (predict, serve, verdict, watch, models, compare, promote, rollback, export)
+MODELS = (predict, explain, serve, verdict, watch, models, compare, promote, rollback, export)
 ROWS = (why, review)
 for command in (*TASKS, *MODELS, *ROWS):
     app.command()(command)

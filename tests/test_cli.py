@@ -30,6 +30,7 @@ COMMANDS = (
     "plan",
     "build",
     "predict",
+    "explain",
     "models",
     "compare",
     "promote",

@@ -160,6 +160,7 @@ def test_a_folder_that_differs_from_its_student_is_not_released(table: Table) ->
     class Liar:
         labels_ = fitted.student.labels_
         to_onnx = fitted.student.to_onnx
+        explanation = fitted.student.explanation  # type: ignore[union-attr]  # of a table
 
         def predict_proba(self, asked: Any) -> Any:
             return fitted.student.predict_proba(asked)[:, ::-1] * 1.5

@@ -10,24 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from factory.errors import ArtifactError
 from factory.events import Progressed, emit
 from factory.records import Origin, Rows, cells_of, column_of, table_dataset
-from factory.release import predict
+from factory.release import predict, table_cells, table_explain
 from factory.release.export import PARITY, Exported
 from factory.release.parity import Parity, calibrated, largest_difference
 from factory.release.predict import FORMAT_VERSION, Predictor
 from factory.spec import Model
 from factory.spec_table import Column, ColumnKind, Table
 from factory.store import Stage
+from factory.students import TableLearner
 from factory.students.training import FittedStudent
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 REQUIREMENTS = ("numpy", "onnxruntime")
-PROGRAMS = (Path(predict.__file__), Path(predict.__file__).with_name("table_cells.py"))
+PROGRAMS = (
+    Path(predict.__file__),
+    Path(table_cells.__file__),
+    Path(table_explain.__file__),
+)
 MOST_COMPARED = 2_000
 """Rows on which the folder is compared with the student."""
+SUM_TOLERANCE = 1e-3
+"""Largest difference of a sum of shares from the score, as a share of it."""
+MOST_EXPLAINED = 50
+"""Rows on which shares must add up to the score, the odd ones among them."""
 
 
 def installed_libraries() -> dict[str, str]:
@@ -63,7 +73,7 @@ def export_table(params: ExportTableParams, *, fitted: FittedStudent, rows: Rows
     compared, names = _compared(params.table, rows.kept)
     with TemporaryDirectory(prefix="factory-") as temporary:
         folder = Path(temporary)
-        _write_folder(params, fitted, folder)
+        _write_folder(params, fitted, folder, rows.kept)
         emit(Progressed(EXPORT_TABLE.name, 1, 2, "steps", "comparing it with Python"))
         found = Predictor(folder).predict_proba(as_json_rows(compared))
         expected = fitted.student.predict_proba(compared)
@@ -73,6 +83,7 @@ def export_table(params: ExportTableParams, *, fitted: FittedStudent, rows: Rows
             spread = max(float(np.ptp(expected)), float(np.finfo(np.float32).tiny))
             expected, found = expected / spread, found / spread
         difference, worst = largest_difference(expected, found, names, student=fitted.name)
+        _require_sums(folder, compared.select(range(max(0, len(compared) - MOST_EXPLAINED), len(compared))), fitted)
         emit(Progressed(EXPORT_TABLE.name, 2, 2, "steps"))
         n_rows = min(len(rows.kept), MOST_COMPARED)
         parity = Parity(
@@ -90,7 +101,7 @@ def export_table(params: ExportTableParams, *, fitted: FittedStudent, rows: Rows
 
 EXPORT_TABLE = Stage(
     "export",
-    1,
+    2,
     ExportTableParams,
     export_table,
     Exported,
@@ -145,17 +156,34 @@ def _accuracy(table: Table, kept: "Dataset", found: NDArray[np.float64]) -> floa
     )
 
 
-def _write_folder(params: ExportTableParams, fitted: FittedStudent, folder: Path) -> None:
+def _require_sums(folder: Path, rows: "Dataset", fitted: FittedStudent) -> None:
+    """Refuse a folder whose explanations do not add up to what its graph says."""
+    predictor, asked = Predictor(folder), as_json_rows(rows)
+    for logits, explained in zip(predictor.predict_logits(asked), predictor.explain(asked), strict=True):
+        at = predictor.labels.index(explained["explained"]) if predictor.labels else 0
+        score = float(logits[at] - np.delete(logits, at).mean()) if predictor.labels else float(logits[0])
+        missed = abs(explained["score"] - score)
+        if not missed <= SUM_TOLERANCE * max(1.0, abs(score)):
+            raise ArtifactError(
+                f"{fitted.name}: shares add up to {explained['score']:.6g}, and the score is {score:.6g}",
+                hint="`students/tables/explained.py` and `release/table_explain.py` disagree; nothing was released",
+            )
+
+
+def _write_folder(params: ExportTableParams, fitted: FittedStudent, folder: Path, rows: "Dataset") -> None:
+    learner: TableLearner = fitted.student  # type: ignore[assignment]  # of a table, and so no student of texts
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "name": params.name,
         "labels": list(params.table.label_names),
-        "inputs": fitted.student.to_onnx(folder),
+        "inputs": learner.to_onnx(folder),
         "calibration_temperature": params.calibration_temperature,
         "unit": params.table.target.unit,
     }
     text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    arrays: dict[str, Any] = learner.explanation(rows)
+    np.savez_compressed(folder / table_explain.FILE, **arrays)
     for path in PROGRAMS:
         (folder / path.name).write_bytes(path.read_bytes())
     pins = "".join(f"{package}=={params.libraries[package]}\n" for package in REQUIREMENTS)

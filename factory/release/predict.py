@@ -5,6 +5,7 @@
     python predict.py --in texts.jsonl --out answers.jsonl  a JSON object a line, its text under "text"
     echo "play some jazz" | python predict.py --json        a text a line from standard input
     python predict.py '{"age": 35, "job": "cook"}'          a row of a table; in files a row a line
+    python predict.py --explain '{"age": 35, ...}'          what its columns added to the answer
 
 From Python: `Predictor(folder).predict(["play some jazz"])`. This file is copied into every artifact as it is.
 """
@@ -88,7 +89,8 @@ class Predictor:
         self._temperature = float(self.config.get("calibration_temperature", 1.0))
         self._reject_below = _rejection(self.folder, self.config)
         inputs = self.config["inputs"]
-        self._cells = _table_cells(self.folder).Cells(inputs) if inputs["kind"] == "cells" else None
+        self._cells = _beside("table_cells").Cells(inputs) if inputs["kind"] == "cells" else None
+        self._explainer: Any = None
         self._featurisers = (
             []
             if self._cells
@@ -132,6 +134,30 @@ class Predictor:
                 (found,) = self._session.run(["logits"], feeds)
                 logits[start + batch] = found.astype(np.float64) / self._temperature
         return logits
+
+    def explain(self, rows: Sequence[Any], label: str | None = None) -> list[dict[str, Any]]:
+        """Return the answers to some rows of a table, and what each column added to them; see `table_explain.py`.
+
+        Args:
+            rows: Mappings of column names to cells.
+            label: The label to explain; default: of each row the one that is answered.
+
+        Returns:
+            Answers with `base`, `score`, `shares`, `summary`.
+
+        Raises:
+            ArtifactError: A row cannot be answered, there is no such label, or the folder cannot explain.
+        """
+        if self._cells is None:
+            raise ArtifactError(f"{self.folder}: explains rows of tables, and this student answers texts")
+        answers = self.predict(rows)
+        try:
+            if self._explainer is None:
+                self._explainer = _beside("table_explain").Explainer(self.folder, self.config)
+            found: list[dict[str, Any]] = self._explainer.explain(rows, self._cells.matrix(rows), answers, label)
+        except ValueError as error:  # NoExplanation of the module beside this one
+            raise ArtifactError(str(error)) from error
+        return found
 
     def _answer_rows(self, rows: Sequence[Any]) -> NDArray[np.float64]:
         scores = np.zeros((len(rows), max(1, len(self.labels))))
@@ -298,12 +324,12 @@ def _rejection(folder: Path, config: dict[str, Any]) -> float | None:
     return float(below)
 
 
-def _table_cells(folder: Path) -> Any:
-    """Load the module beside this file that reads rows of tables; artifacts of texts have none."""
-    path = Path(__file__).resolve().with_name("table_cells.py")
-    spec = importlib.util.spec_from_file_location("table_cells", path)
+def _beside(name: str) -> Any:
+    """Load a module beside this file; artifacts of tables have some, those of texts none."""
+    path = Path(__file__).resolve().with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise ArtifactError(f"{folder}: expected table_cells.py beside predict.py")
+        raise ArtifactError(f"expected {path}, which belongs to the artifact")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -414,6 +440,13 @@ def read_arguments(predictor: Answering, texts: Sequence[str]) -> list[Any]:
     return [row for row in _read_rows(lines, "row", texts=False) if row is not None]
 
 
+def read_file(predictor: Answering, source: Path) -> list[Any]:
+    """Return all texts or rows of a JSONL file, blank lines apart."""
+    with source.open("rb") as file:
+        rows = list(_read_rows(file, str(source), texts=not answers_rows(predictor)))
+    return [row if answers_rows(predictor) else row["text"] for row in rows if row is not None]
+
+
 def in_short(answer: Any) -> str:
     """Write an answer for people."""
     if "label" in answer:
@@ -454,6 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", dest="target", type=Path, metavar="FILE.jsonl", help="default: standard output")
     parser.add_argument("--json", action="store_true", help="print a JSON object a text")
+    parser.add_argument("--explain", action="store_true", help="of a table: say why")
     options = parser.parse_args(arguments)
     try:
         predictor = Predictor(Path(__file__).resolve().parent)
@@ -462,6 +496,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         texts = options.texts or [line.rstrip("\r\n") for line in sys.stdin]
         asked = read_arguments(predictor, texts)
+        if options.explain:
+            for explanation in predictor.explain(asked):
+                print(json.dumps(explanation) if options.json else explanation["summary"])
+            return 0
         for row, answer in zip(asked, predictor.predict(asked), strict=True):
             line = json.dumps({**(row if predictor.is_table else {"text": row}), **answer})
             print(line if options.json else in_short(answer))

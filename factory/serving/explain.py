@@ -7,8 +7,9 @@ still speaks.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MAX_PIECES = 64
 """Runs of the model for one explanation: the words of a longer text are left out in groups of neighbours."""
@@ -42,3 +43,32 @@ def without_each(text: str, pieces: Sequence[Piece]) -> list[str]:
 def weigh(probability: float, without: Sequence[float]) -> list[float]:
     """Return what each piece added to the probability of the label: below 0 where it spoke for another label."""
     return [probability - left for left in without]
+
+
+METHOD = f"leave-one-out, at most {MAX_PIECES} pieces"
+
+
+def explain_text(text: str, predict: Callable[[Sequence[str]], Sequence[Any]]) -> dict[str, Any]:
+    """Answer a text and weigh its words.
+
+    Args:
+        text: The text.
+        predict: Answers texts, with `probabilities`.
+
+    Returns:
+        Label, probability, `method`, and `words` in order with their place and weight.
+    """
+    pieces = cut(text)
+    answer, *left = predict([text, *without_each(text, pieces)])
+    return explanation(text, pieces, answer, left)
+
+
+def explanation(text: str, pieces: Sequence[Piece], answer: Any, left: Sequence[Any]) -> dict[str, Any]:
+    """Put together what is said of a text: `left` are the answers to it without each piece."""
+    label = answer["label"]
+    weights = weigh(answer["probability"], [one["probabilities"][label] for one in left])
+    words = [
+        {"text": text[one.start : one.end], "start": one.start, "end": one.end, "weight": weight}
+        for one, weight in zip(pieces, weights, strict=True)
+    ]
+    return {"label": label, "probability": answer["probability"], "method": METHOD, "words": words}

@@ -125,6 +125,9 @@ class TableLearner(Protocol):
             `softmax(logits)` equals `predict_proba`; of a regression the logits are the numbers.
         """
 
+    def explanation(self, rows: "Dataset", *, seed: int = 0) -> dict[str, NDArray[Any]]:
+        """Return the arrays with which a release says what each column added (`release/table_explain.py`)."""
+
 
 TABLE_STUDENTS: dict[str, type[TableStudent]] = {
     "linear": TableLinear,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import to_json
 
-from factory.serving.explain import MAX_PIECES, cut, weigh, without_each
+from factory.serving.explain import cut, explanation, without_each
 from factory.serving.http.guard import TRACE, Trace
 from factory.serving.http.problems import documented
 from factory.serving.http.service import MAX_TEXTS, Service, Text
@@ -99,19 +99,10 @@ def predicting(service: Service) -> APIRouter:
         pieces = cut(body.text)
         # Of a cascade the student alone: an LLM would be asked up to 65 times.
         answer, *left = await service.ask(opened.student, [body.text, *without_each(body.text, pieces)])
-        label = answer["label"]
-        weights = weigh(answer["probability"], [one["probabilities"][label] for one in left])
-        words = [
-            {"text": body.text[p.start : p.end], "start": p.start, "end": p.end, "weight": weight}
-            for p, weight in zip(pieces, weights, strict=True)
-        ]
-        said = {"name": opened.name, "version": opened.version, "label": label}
-        return _json({**said, "probability": answer["probability"], "method": METHOD, "words": words})
+        found = explanation(body.text, pieces, answer, left)
+        return _json({"name": opened.name, "version": opened.version, **found})
 
     return router
-
-
-METHOD = f"leave-one-out, at most {MAX_PIECES} pieces"
 
 
 def _json(value: object) -> Response:

@@ -26,6 +26,8 @@ FEW_ROWS = 20_000
 """Up to so many rows one thread is faster: more wait for each other longer than they work."""
 MOST_CHECKED = 1_000
 """Training rows on which what was fitted is compared with the library that fitted it."""
+MOST_COUNTED = 2_000
+"""Training rows that say what is usual, where an answer is explained; of more, as many are drawn."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,15 @@ class TableStudent:
         require_fitted(self)
         (folder / MODEL).write_bytes(self.fitted_.model().SerializeToString(deterministic=True))
         return {"kind": "cells", **self.encoding_.as_json()}
+
+    def explanation(self, rows: "Dataset", *, seed: int = 0) -> dict[str, NDArray[Any]]:
+        """Return the arrays with which a release says what each column added (`release/table_explain.py`)."""
+        from factory.students.tables.explained import explained
+
+        require_fitted(self)
+        if len(rows) > MOST_COUNTED:
+            rows = rows.select(np.sort(np.random.default_rng(seed).choice(len(rows), MOST_COUNTED, replace=False)))
+        return explained(self.fitted_, self.encoding_, self.encoding_.matrix(cells_of(rows)))
 
 
 def targets_and_base(
