@@ -1,4 +1,4 @@
-# The words: install, demo, check, test, test-browser, fix, bench, lock, clean. Everything runs in .venv, made from
+# The words: install, demo, check, test, test-browser, docs, fix, bench, lock, clean. Everything runs in .venv, made from
 # requirements.lock.
 PY := .venv/bin/python
 # No step may reach a model hub, and no dependency may report home.
@@ -7,8 +7,9 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: install demo check test test-browser fix bench lock clean
+.PHONY: install demo check test test-browser docs fix bench lock clean
 
 install: .venv/installed
 
@@ -40,13 +41,17 @@ test: install  ## everything that guards main
 test-browser: install  ## pages in Debian's Chromium (apt-get install chromium); FACTORY_SCREENSHOTS=1 renews docs/screenshots
 	$(PY) -m pytest -q tests/browser
 
+docs: install  ## the site, into build/site; a link that leads nowhere fails
+	$(PY) -m mkdocs build --quiet
+	@echo "open build/site/index.html, or with search: $(PY) -m http.server --bind 127.0.0.1 --directory build/site"
+
 fix: install
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
 lock:  ## resolve the newest versions that pyproject.toml allows, in an empty environment
 	rm -rf .venv-lock && python3 -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check setuptools ".[weights,dev]"
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check setuptools ".[weights,dev,docs]"
 	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude task-model-factory \
 	  | sed 's/^\(torch==[0-9.]*\)+cpu$$/\1/' > requirements.lock
 	rm -rf .venv-lock
