@@ -27,7 +27,7 @@ from factory.spec_making import Rule as Rule
 from factory.spec_making import SelfTrainingSpec as SelfTrainingSpec
 from factory.spec_making import SynthesisSpec as SynthesisSpec
 from factory.spec_source import Source, read_source
-from factory.spec_table import MOST_COLUMNS, Column, Table, Target, with_table_defaults
+from factory.spec_table import MOST_COLUMNS, Column, PriorsSpec, Table, Target, with_table_defaults
 from factory.spec_teacher import Budget as Budget
 from factory.spec_teacher import Prices as Prices
 from factory.spec_teacher import TeacherSpec as TeacherSpec
@@ -197,6 +197,8 @@ class Spec(Model):
     rules: tuple[str, ...] = ()
     """What must hold between the columns of a table, such as `years_employed <= age - 14`; see docs/how-to/tables.md.
     A row for which a rule is surely false is an error."""
+    priors: PriorsSpec = PriorsSpec()
+    """Of a table: what the teacher believes of its columns, for the student `scorecard`."""
     data: Data = Data()
     teacher: TeacherSpec = TeacherSpec()
     teachers: dict[str, TeacherSpec] = Field(default_factory=dict)
@@ -358,6 +360,14 @@ class Spec(Model):
         if columns and all(column.name in names for column in columns):
             raise ValueError("nothing is left to learn from")
         return names
+
+    @field_validator("priors")
+    @classmethod
+    def _check_priors(cls, priors: PriorsSpec, info: ValidationInfo) -> PriorsSpec:
+        kind = info.data.get("kind")
+        if priors != PriorsSpec() and kind is not None and not kind.is_table:
+            raise ValueError(f"only a table has columns to ask about, and the kind of this task is {kind}")
+        return priors
 
     @field_validator("labels")
     @classmethod

@@ -109,6 +109,15 @@ class Column(Model):
         return f"{words} ({self.unit})" if self.unit else words
 
 
+class PriorsSpec(Model):
+    """What the teacher is asked about the columns of a table, instead of about its rows."""
+
+    ask: Literal["auto", "always", "never"] = "auto"
+    """`auto`: where there are no labelled rows; and where there are fewer than 200 and the spec names a teacher."""
+    wordings: Annotated[int, Field(ge=1, le=2)] = 1
+    """Orders in which each question names the answers; a column on which two disagree counts for less."""
+
+
 class Target(Named):
     """What is asked of each row: for a classification one of the spec's `labels`, for a regression a number."""
 

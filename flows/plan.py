@@ -14,7 +14,9 @@ from factory.curation.select import SelectParams
 from factory.data import DataFile
 from factory.evaluation.sample import SampleParams
 from factory.labelling.annotate import AnnotateParams, AskParams, forecast_labels
+from factory.labelling.annotate_table import AnnotateTableParams, forecast_rows
 from factory.labelling.asking import LABEL, WAYS
+from factory.labelling.priors import PriorsParams, forecast_priors
 from factory.labelling.voters import TEACHER
 from factory.spec import TeacherSpec
 from factory.store import MANIFEST, Artifact, Resource, Result, Stage, explain_miss, find, key_of, read_manifest
@@ -286,6 +288,11 @@ def _cost(stage: Stage[Any], params: BaseModel, n_rows: int, inputs: Mapping[str
     if isinstance(params, AugmentParams):
         augmenter = next(augmenter for augmenter in AUGMENTERS.values() if stage.run is augmenter.stage.run)
         return augmenter.forecast(params, _n_rows(inputs["rows"]))
+    if isinstance(params, PriorsParams):
+        known = inputs.get("rows")
+        return forecast_priors(params, None if known is None or isinstance(known, Pending) else known.load())
+    if isinstance(params, AnnotateTableParams):
+        return forecast_rows(params, n_rows)
     if isinstance(params, AskParams):
         way = WAYS[params.ask] if isinstance(params, AnnotateParams) else LABEL
         return forecast_labels(params, n_rows, way=way)

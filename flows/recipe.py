@@ -83,7 +83,7 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
         The artifacts that the release is made of.
     """
     if task.spec.kind.is_table:
-        return table_recipe(task, run)
+        return table_recipe(task, teacher, run)
     files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
     real = gather_real(task, files, run)
     written = write_rows(task, files, real, teacher, run, others)

@@ -1,9 +1,10 @@
-"""The main job for a table, in order: from its rows to a judged, exported student. No teacher is asked here.
+"""The main job for a table, in order: from its rows to a judged, exported student.
 
-`recipe` hands over to `table_recipe` where the spec is of a table; whatever writes rows adds its own to `real`.
+`recipe` hands over to `table_recipe` where the spec is of a table. The teacher is asked about the columns where rows
+are few (`flows.table_priors`), and about a sample of the holdout where the spec says so; else about nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory.check import Task
@@ -11,64 +12,73 @@ from factory.curation.gather import GATHER, GatherParams
 from factory.errors import FactoryError
 from factory.evaluation.audit import NO_AUDIT, NoAuditParams
 from factory.evaluation.baselines import MAJORITY, MEAN, MajorityParams, MeanParams
-from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
-from factory.evaluation.table_calibration import MEASURE_NUMBERS, NumberFit, NumberFitParams, choose_table_student
+from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.evaluation.table_verdict import EVALUATE_NUMBERS, EVALUATE_TABLE, EvaluateTableParams
-from factory.evaluation.verdict import Regime
-from factory.records import Origin, Predictions, Rows
+from factory.evaluation.verdict import TEACHER, Regime
+from factory.labelling.annotate_table import ANNOTATE_TABLE, AnnotateTableParams
+from factory.records import Rows
 from factory.release.answer import ANSWER, AnswerParams
-from factory.release.export import Exported
 from factory.release.export_table import EXPORT_TABLE, ExportTableParams
 from factory.release.measure import MEASURE, Machine, MeasureParams
 from factory.spec import Plugin
 from factory.spec_table import Table
 from factory.store import Artifact
 from factory.students.tables.training import (
-    CROSS_PREDICT_TABLE,
     FIT_TABLE,
-    TUNE,
-    CrossPredictTableParams,
-    FitTableParams,
 )
 from factory.students.training import FittedStudent
-from factory.tables.read import READ_TABLE, ReadTableParams
-from flows.products import Made, Products, Trained
+from factory.tables.priors import Priors
+from factory.tables.unlabel import UNLABEL, UnlabelParams
+from factory.teacher import Teacher
+from flows.products import Made, Products
 from flows.steps import CEILING, REAL_ROWS, Runner, named, predict
+from flows.table_priors import TRAINED_ON, ask_columns, wants_priors
+from flows.table_steps import (
+    SCORECARD,
+    believed,
+    export_student,
+    fit_params,
+    pick_table_student,
+    read_table_file,
+    table_of_task,
+    train_table,
+)
 
-TRAINED_ON = ("train", "seeds", "reviewed")
-"""Files of rows that people labelled for training."""
 LINEAR = Plugin(name="linear")
+WITHOUT_PRIORS = "without-priors"
 N_BATCH = 10_000
 """Rows asked at once when speed is measured."""
 
 
-def table_recipe(task: Task, run: Runner) -> Products:
+def table_recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
     """Go from a task folder with a table to a judged student, ready to be packaged.
 
     Args:
         task: A checked task folder.
+        teacher: Whom to ask about columns.
         run: Runs the stages, or looks up what they would give.
 
     Returns:
         The artifacts that the release is made of.
 
     Raises:
-        FactoryError: There are no rows to train on.
+        FactoryError: There are no rows to train on, and nothing else to learn from.
     """
     table = table_of_task(task)
     files = {key: read_table_file(task, table, key, run) for key in task.files}
-    given = {key: files[key] for key in TRAINED_ON if key in files}
-    if not given:
-        raise FactoryError(
-            f"{task.spec.name}: a table needs rows to train on", hint="name them in the spec under data.train"
-        )
-    real = run(named(GATHER, "real"), GatherParams(), inputs=given) if len(given) > 1 else next(iter(given.values()))
+    real = labelled_rows(files, run)
+    priors = ask_columns(task, table, files.get("pool") or real, teacher, run) if wants_priors(task) else None
+    if real is None:
+        return without_rows(task, table, files, priors, teacher, run)
     rows = real
     audit = run(NO_AUDIT, NoAuditParams(), inputs={"rows": rows})
-    students = {plugin.name: train_table(task, table, plugin, rows, run) for plugin in task.spec.students}
+    students = {
+        plugin.name: train_table(task, table, plugin, rows, run, priors=priors)
+        for plugin in with_scorecard(task.spec.students, priors)
+    }
     champion = pick_table_student(students, run)
     made = Made(students, champion, export_student(task, table, students[champion], rows, run))
-    evaluation = judge_table(task, table, files, real, rows, made, run)
+    evaluation = judge_table(task, table, files, real, rows, made, teacher, run, priors=priors)
     speed = run(
         MEASURE,
         MeasureParams(n_batch=N_BATCH),
@@ -78,62 +88,82 @@ def table_recipe(task: Task, run: Runner) -> Products:
     return Products(files, rows, rows, made, evaluation, speed, audit)
 
 
-def table_of_task(task: Task) -> Table:
-    """Return what the rows of a task with a table hold."""
-    if task.spec.table is None:
-        raise FactoryError(f"{task.spec.name}: expected the task of a table, got one of kind {task.spec.kind}")
-    return task.spec.table
+def labelled_rows(files: Mapping[str, Artifact[Rows]], run: Runner) -> Artifact[Rows] | None:
+    """Gather what people labelled for training; None where there is nothing."""
+    given = {key: files[key] for key in TRAINED_ON if key in files}
+    if len(given) < 2:
+        return next(iter(given.values()), None)
+    return run(named(GATHER, "real"), GatherParams(), inputs=given)
 
 
-def read_table_file(task: Task, table: Table, key: str, run: Runner) -> Artifact[Rows]:
-    """Read one data file of the task folder; the pool loses its answers, everything else must have them."""
-    params = ReadTableParams(origin=Origin.GOLD, table=table, needs_target=key != "pool")
-    return run(named(READ_TABLE, key), params, resources={"file": task.files[key]})
+def without_rows(
+    task: Task,
+    table: Table,
+    files: Mapping[str, Artifact[Rows]],
+    priors: Artifact[Priors] | None,
+    teacher: Teacher,
+    run: Runner,
+) -> Products:
+    """Make a scorecard of what the teacher believes, where nobody labelled a row to learn from.
 
+    Args:
+        task: A checked task folder.
+        table: What its rows hold.
+        files: Its data files.
+        priors: What the teacher believes of the columns.
+        teacher: Asked about a sample of the gold rows, where the spec says so.
+        run: Runs the stages.
 
-def train_table(task: Task, table: Table, plugin: Plugin, rows: Artifact[Rows], run: Runner) -> Trained:
-    """Tune one student, measure and calibrate it on out-of-fold rows, and fit it on all."""
-    params = fit_params(task, table, plugin)
-    tuned = run(named(TUNE, plugin.name), params, inputs={"rows": rows})
-    inputs: dict[str, Artifact[Any]] = {"rows": rows, "tuned": tuned}
-    folded = CrossPredictTableParams(**dict(params))
-    oof: Artifact[Predictions] = run(named(CROSS_PREDICT_TABLE, plugin.name), folded, inputs=inputs)
-    both: dict[str, Artifact[Any]] = {"oof": oof, "rows": rows}
-    calibration: Artifact[Any]
-    if table.labels:
-        calibration = run(named(CALIBRATE, plugin.name), CalibrateParams(seed=task.spec.seed), inputs=both)
-    else:
-        calibration = run(named(MEASURE_NUMBERS, plugin.name), NumberFitParams(seed=task.spec.seed), inputs=both)
-    fitted: Artifact[FittedStudent] = run(named(FIT_TABLE, plugin.name), params, inputs=inputs)
-    return Trained(plugin, oof, calibration, fitted)
+    Returns:
+        The artifacts that the release is made of.
 
-
-def fit_params(task: Task, table: Table, plugin: Plugin) -> FitTableParams:
-    """Return what a student is fitted with."""
-    spec = task.spec
-    return FitTableParams(
-        student=plugin.name,
-        params=plugin.params,
-        table=table,
-        soft_labels=spec.labelling.soft_labels,
-        seed=spec.seed,
+    Raises:
+        FactoryError: Nobody was asked, the answer is a number, or there are no gold rows to judge the scorecard by.
+    """
+    name = task.spec.name
+    if priors is None or not table.labels:
+        # A teacher says of a column whether the number is higher, not how high.
+        raise FactoryError(f"{name}: a table needs rows to train on", hint="name them in the spec under data.train")
+    if "holdout" not in files:
+        raise FactoryError(
+            f"{name}: nobody could say how good a model without any labelled row is",
+            hint="name some labelled rows under data.holdout (a few dozen tell much), or rows to learn from under "
+            "data.train",
+        )
+    # Real rows for what needs any, such as the clock; without labels, for those of a holdout are not to be seen.
+    shown = run(named(UNLABEL, "shown"), UnlabelParams(), inputs={"rows": files.get("pool") or files["holdout"]})
+    none = run(named(UNLABEL, "none"), UnlabelParams(n=0), inputs={"rows": shown})
+    audit = run(NO_AUDIT, NoAuditParams(), inputs={"rows": none})
+    plugin = next((one for one in task.spec.students if one.name == SCORECARD.name), SCORECARD)
+    fitted: Artifact[FittedStudent] = run(
+        named(FIT_TABLE, plugin.name), fit_params(task, table, plugin), inputs={"rows": none, "priors": priors}
     )
+    exported = run(EXPORT_TABLE, ExportTableParams(name=name, table=table), inputs={"fitted": fitted, "rows": shown})
+    holdout = files["holdout"]
+    contenders: dict[str, Artifact[Any]] = {
+        "student": run(ANSWER, AnswerParams(), inputs={"exported": exported, "rows": holdout}),
+        "majority": run(MAJORITY, MajorityParams(labels=table.label_names), inputs={"rows": holdout}),
+    }
+    if CEILING in files:
+        above = run(named(FIT_TABLE, CEILING), fit_params(task, table, LINEAR), inputs={"rows": files[CEILING]})
+        contenders[CEILING] = predict(above, holdout, CEILING, run)
+    contenders |= ask_rows(task, table, holdout, teacher, run)
+    regime = Regime.Z1 if "pool" in files else Regime.Z0
+    params = EvaluateTableParams(table=table, champion=plugin.name, regime=regime, seed=task.spec.seed)
+    evaluation = run(EVALUATE_TABLE, params, inputs={"holdout": holdout, **contenders})
+    speed = run(
+        MEASURE,
+        MeasureParams(n_batch=N_BATCH),
+        inputs={"exported": exported, "rows": shown},
+        resources={"machine": Machine()},
+    )
+    return Products(files, none, none, Made({}, plugin.name, exported), evaluation, speed, audit)
 
 
-def pick_table_student(students: Mapping[str, Trained], run: Runner) -> str:
-    """Choose the student to release by its loss on rows it had not seen; never by the holdout."""
-    found = {name: run.peek(student.calibration) for name, student in students.items()}
-    known: dict[str, Calibration | NumberFit] = {name: one for name, one in found.items() if one is not None}
-    return choose_table_student(known) if len(known) == len(students) else next(iter(students))
-
-
-def export_student(task: Task, table: Table, student: Trained, rows: Artifact[Rows], run: Runner) -> Artifact[Exported]:
-    """Turn the chosen student into a folder that needs neither this code nor its libraries."""
-    known = run.peek(student.calibration)
-    # The rows are real ones: what makes their probabilities right does so for other real rows too.
-    temperature = known.calibration_temperature if isinstance(known, Calibration) else 1.0
-    params = ExportTableParams(name=task.spec.name, table=table, calibration_temperature=temperature)
-    return run(EXPORT_TABLE, params, inputs={"fitted": student.fitted, "rows": rows})
+def with_scorecard(students: Sequence[Plugin], priors: Artifact[Priors] | None) -> tuple[Plugin, ...]:
+    """Add the student that can use priors to those of the spec, where there are some."""
+    is_there = any(plugin.name == SCORECARD.name for plugin in students)
+    return (*students, SCORECARD) if priors is not None and not is_there else tuple(students)
 
 
 def judge_table(
@@ -143,7 +173,10 @@ def judge_table(
     real: Artifact[Rows],
     rows: Artifact[Rows],
     made: Made,
+    teacher: Teacher,
     run: Runner,
+    *,
+    priors: Artifact[Priors] | None = None,
 ) -> Artifact[Any]:
     """Compare the exported student with the baselines on gold rows; only here are their answers read.
 
@@ -154,7 +187,9 @@ def judge_table(
         real: The rows that people labelled.
         rows: What the students were trained on.
         made: The students.
+        teacher: Asked about a sample of the gold rows, where the spec says so.
         run: Runs the stages.
+        priors: What the teacher believes of the columns; the student that used them is compared with itself without.
 
     Returns:
         The evaluation.
@@ -182,7 +217,22 @@ def judge_table(
     alone = {name: (plugin, some) for name, some in compared.items()}
     if LINEAR.name not in made.students:
         alone[LINEAR.name] = (LINEAR, real)
+    if believed(plugin, priors):
+        alone[WITHOUT_PRIORS] = (plugin, real)
     for name, (one, some) in alone.items():
         fitted = run(named(FIT_TABLE, name), fit_params(task, table, one), inputs={"rows": some})
         contenders[name] = predict(fitted, holdout, name, run)
+    contenders |= ask_rows(task, table, holdout, teacher, run)
     return run(stage, params, inputs={"holdout": holdout, **contenders})
+
+
+def ask_rows(
+    task: Task, table: Table, holdout: Artifact[Rows], teacher: Teacher, run: Runner
+) -> dict[str, Artifact[Any]]:
+    """Let the teacher answer a sample of the gold rows, one by one, where the spec wants to know how good it is."""
+    if not task.spec.labelling.ask_directly or not table.labels:
+        return {}
+    how = SampleParams(n=task.spec.labelling.ask_directly, seed=task.spec.seed)
+    drawn = run(named(SAMPLE, "holdout"), how, inputs={"rows": holdout})
+    params = AnnotateTableParams(description=task.spec.description, table=table)
+    return {TEACHER: run(ANNOTATE_TABLE, params, inputs={"rows": drawn}, resources={"teacher": teacher})}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.errors import FactoryError
-from factory.labelling.priors import MOST_LOGIT, PRIORS, PriorsParams, judge_columns
+from factory.labelling.priors import MOST_LOGIT, PRIORS, PriorsParams, forecast_priors, judge_columns
 from factory.records import Origin, Rows, all_kept, table_dataset
 from factory.spec import Budget, Label
 from factory.spec_table import Column, ColumnKind, Table, Target
@@ -170,10 +169,46 @@ def test_text_of_a_cell_never_becomes_part_of_a_template() -> None:
     assert any("{{ 7 * 7 }}" in one for one in asked)
 
 
-def test_a_regression_is_refused_before_anything_is_asked() -> None:
-    params = PARAMS.model_copy(update={"table": TABLE.model_copy(update={"labels": ()})})
-    with pytest.raises(FactoryError, match="expected the table of a classification"):
-        judge_columns(params, teacher=ScriptedTeacher([]))
+def test_of_a_number_the_teacher_says_whether_it_is_higher_or_lower_than_usual() -> None:
+    asked: list[Request] = []
+
+    def hear(request: Request) -> str:
+        asked.append(request)
+        return '"higher"' if cell_in(request) in ("900", "own") else '"lower"'
+
+    target = Target(column="price", description="price of the flat", unit="EUR")
+    params = PARAMS.model_copy(
+        update={"table": TABLE.model_copy(update={"labels": (), "target": target}), "n_wordings": 1}
+    )
+    priors = judge_columns(params, teacher=ScriptedTeacher(hear))
+    assert priors.labels == ("lower", "higher")
+    income = priors.priors[0]
+    assert income.effects[2][1] > 0 > income.effects[0][1]
+    assert "price of the flat (EUR)" in asked[0].messages[0].content
+    assert "income a month (EUR), usually 100 to 900: 100" in asked[0].messages[1].content
+    assert asked[0].schema == {"type": "string", "enum": ["lower", "higher"]}
+
+
+def test_protected_columns_are_not_asked_about() -> None:
+    columns = tuple(one.model_copy(update={"protected": one.name in ("home", "income")}) for one in COLUMNS)
+    asked: list[str] = []
+
+    def hear(request: Request) -> Reply:
+        asked.append(cell_in(request))
+        return knowing(request)
+
+    params = PARAMS.model_copy(update={"table": TABLE.model_copy(update={"columns": columns})})
+    found = {prior.column: prior for prior in judge_columns(params, teacher=ScriptedTeacher(hear)).priors}
+    assert not {"own", "rent", "100", "500", "900"} & set(asked)
+    assert found["home"].note == found["income"].note == "is protected: what a teacher thinks of it shall not count"
+
+
+def test_what_is_asked_is_foretold() -> None:
+    n_calls: list[int] = []
+    judge_columns(PARAMS, teacher=ScriptedTeacher(lambda request: n_calls.append(1) or knowing(request)))
+    # Nothing is known of the age, so three points of it are guessed.
+    assert forecast_priors(PARAMS).calls == len(n_calls) + 2 * 3
+    assert forecast_priors(PARAMS, rows_of(income=[1.0, 2.0, 3.0])).prompt_tokens > 0
 
 
 def test_priors_survive_saving(tmp_path: Path) -> None:

@@ -34,8 +34,6 @@ def table(request: pytest.FixtureRequest) -> Table:
 
 @pytest.fixture(scope="module")
 def fitted(name: str, table: Table) -> Any:
-    if name == "scorecard" and not table.labels:
-        pytest.skip("for classifications only; refused in test_scorecard")
     return make_table_student(name, QUICK.get(name, {})).fit(dataset(table, 300), table, seed=0)
 
 

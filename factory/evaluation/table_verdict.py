@@ -19,7 +19,11 @@ from factory.spec_table import Table
 from factory.store import Stage
 
 MEAN, LINEAR = "mean", "linear"
-TABLE_WHO = {MEAN: "no learning: the mean of the training rows", **WHO}
+TABLE_WHO = {
+    MEAN: "no learning: the mean of the training rows",
+    "without-priors": "the same student without what the teacher believes of columns",
+    **WHO,
+}
 
 
 class EvaluateTableParams(Model):

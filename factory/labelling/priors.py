@@ -4,10 +4,12 @@ One short question an anchor point, answered with a label; the log-probabilities
 one call. What the teacher says of a column on average, such as a liking for one label, is taken out: only differences
 between the points of a column count, so the questions are their own content-free calibration. Asked in several ways;
 the median over them counts, and how far they are apart is kept as uncertainty.
+
+Of a number that is to be predicted the question is whether it is higher or lower than usual.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,25 +17,29 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from factory.errors import FactoryError
 from factory.events import Progressed, emit
 from factory.labelling.asking import MOST_LABEL_TOKENS, TOP_LOGPROBS, parse_label, telling_tokens
 from factory.labelling.distribution import written
 from factory.prompts import render
 from factory.records import Rows
-from factory.spec import Model
-from factory.spec_table import Table
+from factory.spec import Label, Model
+from factory.spec_table import ColumnKind, Table
 from factory.store import Stage
-from factory.tables.points import Anchors, anchors_of
-from factory.tables.priors import Point, Prior, Priors
+from factory.tables.points import QUANTILES, Anchors, anchors_of
+from factory.tables.priors import LOWER_HIGHER, Point, Prior, Priors
 from factory.teacher import Abstain, Message, Reply, Request, Teacher
+from factory.teacher.forecast import Forecast, forecast
 from factory.teacher.repair import REPAIR, ask_and_read
 
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "prior_system.v1.jinja"
 USER = PROMPTS / "prior_user.v1.jinja"
+NUMBER_SYSTEM = PROMPTS / "prior_number_system.v1.jinja"
+NUMBER_USER = PROMPTS / "prior_number_user.v1.jinja"
 MOST_LOGIT = 3.0
 """Effects are cut there: no single cell makes a label twenty times as likely, whatever a teacher says."""
+MOST_GUESSED = 4
+"""Values of a category of which nothing is known when a plan is made."""
 LEAST_LOGIT = 1e-3
 """A curve smaller than this is none."""
 
@@ -43,9 +49,13 @@ class PriorsParams(Model):
 
     description: str
     table: Table
-    """Of a classification."""
     n_wordings: Annotated[int, Field(ge=1, le=2)] = 2
     """How many orders of the labels each question is asked in."""
+
+    @property
+    def answers(self) -> tuple[Label, ...]:
+        """What may be answered: the labels, or `lower` and `higher`."""
+        return self.table.labels or tuple(Label(name=name) for name in LOWER_HIGHER)
 
 
 @dataclass(frozen=True)
@@ -69,14 +79,7 @@ def judge_columns(params: PriorsParams, *, teacher: Teacher, rows: Rows | None =
     Returns:
         One prior a column. A column with answers for fewer than two points has weight 0 and says why. `is_complete` is
         false when answers are missing that may still come.
-
-    Raises:
-        FactoryError: The table is that of a regression.
     """
-    if len(params.table.labels) < 2:
-        raise FactoryError(
-            "priors: expected the table of a classification", hint="of numbers no priors can be asked yet"
-        )
     anchors = anchors_of(params.table, rows)
     questions = _questions(params, anchors)
     answered: set[int] = set()
@@ -85,7 +88,7 @@ def judge_columns(params: PriorsParams, *, teacher: Teacher, rows: Rows | None =
         answered.add(position)
         emit(Progressed(PRIORS.name, len(answered), len(questions), "answers"))
 
-    names = params.table.label_names
+    names = tuple(label.name for label in params.answers)
     judgements = ask_and_read(
         teacher,
         [one.request for one in questions],
@@ -102,21 +105,48 @@ def judge_columns(params: PriorsParams, *, teacher: Teacher, rows: Rows | None =
         probs = judgement.answer.probs or _certain(judgement.answer.label, names)
         logits[question.column][question.wording, question.point] = np.log(probs)
     priors = tuple(_prior(one, found) for one, found in zip(anchors, logits, strict=True))
-    may_come = any(one.may_pass for one in abstained)
-    return Priors(names, priors, len(questions) - len(abstained), len(abstained), is_complete=not may_come)
+    reasons = {one.reason for one in abstained if one.may_pass}
+    return Priors(
+        names,
+        priors,
+        len(questions) - len(abstained),
+        len(abstained),
+        is_complete=not reasons,
+        stopped="budget" if "budget" in reasons else "unavailable" if reasons else "",
+    )
+
+
+def forecast_priors(params: PriorsParams, rows: Rows | None = None) -> Forecast:
+    """Estimate what the questions would cost; without rows, columns that only rows can tell about are guessed."""
+    anchors = [_guessed(one) if rows is None else one for one in anchors_of(params.table, rows)]
+    questions = _questions(params, anchors)
+    names = [label.name for label in params.answers]
+    return forecast([one.request for one in questions], completion_tokens=telling_tokens(names))
+
+
+def _guessed(anchors: Anchors) -> Anchors:
+    """Return points that only rows could tell, for a plan that has none yet."""
+    kind = anchors.column.kind
+    n_points = len(QUANTILES) if kind.is_number else MOST_GUESSED if kind is ColumnKind.CATEGORY else 0
+    is_open = not anchors.points and not anchors.column.protected
+    return replace(anchors, points=("unknown",) * n_points) if is_open else anchors
 
 
 def _questions(params: PriorsParams, anchors: Sequence[Anchors]) -> list[_Question]:
     """Write the questions, wording by wording and column by column: neighbours share most of their prompt."""
-    labels = [{"quoted": written(label.name), "phrase": label.phrase} for label in params.table.labels]
-    names = params.table.label_names
+    labels = [{"quoted": written(label.name), "phrase": label.phrase} for label in params.answers]
+    names = [label.name for label in params.answers]
+    target = params.table.target
+    asked_of = {"target": target.description or target.column.replace("_", " "), "unit": target.unit}
+    system_prompt, user_prompt = (SYSTEM, USER) if params.table.labels else (NUMBER_SYSTEM, NUMBER_USER)
     found = []
     for wording in range(params.n_wordings):
         shown = labels[::-1] if wording else labels
-        system = Message("system", render(SYSTEM, description=params.description, labels=shown))
+        system = Message("system", render(system_prompt, description=params.description, labels=shown, **asked_of))
         for column, one in enumerate(anchors):
             for place, point in enumerate(one.points):
-                asked = render(USER, phrase=one.column.phrase, value=_shown(point))
+                phrase = one.column.phrase
+                asked = render(user_prompt, phrase=phrase, usual=_usual(one), value=_shown(point), **asked_of)
                 request = Request(
                     messages=(system, Message("user", asked)),
                     max_tokens=telling_tokens(names),
@@ -129,6 +159,12 @@ def _questions(params: PriorsParams, anchors: Sequence[Anchors]) -> list[_Questi
 
 def _shown(point: Point) -> str:
     return point if isinstance(point, str) else f"{point:.6g}"
+
+
+def _usual(anchors: Anchors) -> str:
+    """Say between what numbers a column usually lies, so that a single one can be called low or high."""
+    numbers = anchors.points if anchors.column.kind.is_number else ()
+    return f"{_shown(numbers[0])} to {_shown(numbers[-1])}" if numbers else ""
 
 
 def _certain(label: str, names: Sequence[str]) -> tuple[float, ...]:
@@ -165,4 +201,5 @@ def _prior(anchors: Anchors, logits: NDArray[np.float64]) -> Prior:
     return Prior(name, points, told, round(size**2 / (size**2 + apart**2), 4), round(apart, 4))
 
 
-PRIORS: Stage[Priors] = Stage("priors", 2, PriorsParams, judge_columns, Priors, files=(SYSTEM, USER, REPAIR))
+PROMPT_FILES = (SYSTEM, USER, NUMBER_SYSTEM, NUMBER_USER, REPAIR)
+PRIORS: Stage[Priors] = Stage("priors", 3, PriorsParams, judge_columns, Priors, files=PROMPT_FILES)

@@ -151,6 +151,8 @@ def _accuracy(table: Table, kept: "Dataset", found: NDArray[np.float64]) -> floa
     if not table.labels or not len(found):
         return None
     labels = kept.select(range(len(found)))["label"][:]
+    if any(label is None for label in labels):
+        return None
     return float(
         np.mean([table.label_names[at] == label for at, label in zip(found.argmax(axis=1), labels, strict=True)])
     )

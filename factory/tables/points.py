@@ -45,6 +45,8 @@ def anchors_of(table: Table, rows: Rows | None) -> tuple[Anchors, ...]:
 
 
 def _anchors(column: Column, cells: "pyarrow.Array | None") -> Anchors:
+    if column.protected:
+        return Anchors(column, (), "is protected: what a teacher thinks of it shall not count")
     if column.kind is ColumnKind.BOOLEAN:
         return Anchors(column, (NO, YES))
     if column.kind is ColumnKind.ORDINAL:

@@ -15,6 +15,8 @@ PRIORS_FILE = "priors.json"
 Point = float | str
 """A number, or a value of a category or an ordinal column; `yes` and `no` of a boolean one."""
 YES, NO = "yes", "no"
+LOWER_HIGHER = ("lower", "higher")
+"""The labels of priors about a number: than usual."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class Priors:
     n_asked: int = 0
     n_abstained: int = 0
     is_complete: bool = True
+    stopped: str = ""
+    """Why answers are missing that may still come: `budget` or `unavailable`."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What a build says of a stage that is not finished."""
+        return {"stopped": self.stopped} if self.stopped else {}
 
     @property
     def summary(self) -> str:

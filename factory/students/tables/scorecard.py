@@ -1,11 +1,11 @@
 """`scorecard`: curves that the teacher believes in, moved by rows where there are some.
 
-Without rows the card is the priors alone (`factory.tables.priors`). With rows it is a logistic regression under one L2
-penalty on the sum of the priors, the prior of each column and the columns themselves. What the teacher says of a
-column so becomes one number that has its meaning already, where yes or no for each value would need rows to find it;
-what it says wrong, the columns themselves can overrule. Few rows judge such features better than the raw columns, as
-with the rules of Han et al., "Large Language Models Can Automatically Engineer Features for Few-Shot Tabular Learning",
-ICML 2024, arXiv:2404.09491.
+Without rows the card is the priors alone (`factory.tables.priors`). With rows it is an additive model whose most likely
+weights are looked for: each column's curve has one weight, expected to be the same for all columns, and columns have
+weights of their own besides, expected to be 0. What the teacher says of a column so becomes one number that has its
+meaning already, where yes or no for each value would need rows to find it; what it says wrong, rows overrule: a wrong
+curve gets a weight below 0. Few rows judge such features better than the raw columns, as with the rules of Han et al.,
+"Large Language Models Can Automatically Engineer Features for Few-Shot Tabular Learning", ICML 2024, arXiv:2404.09491.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,19 @@ from pydantic.dataclasses import dataclass
 from factory.errors import FactoryError
 from factory.records import cells_of
 from factory.spec_table import ColumnKind, Table
-from factory.students.linear import fit_head
 from factory.students.tables.base import TableStudent
+from factory.students.tables.believing import Expected, most_probable
 from factory.students.tables.card import Card, Term, expand_terms
 from factory.students.tables.encoding import Encoding, Input, Matrix
 from factory.students.tables.features import choose_features
 from factory.students.tables.linear import MOST_SPREAD
 from factory.students.tables.targets import Answers, answers_of
-from factory.students.targets import Targets
-from factory.tables.priors import YES, Prior, Priors
+from factory.tables.priors import LOWER_HIGHER, YES, Prior, Priors
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 MOST_TIMES = 2.0
-COLUMN_TRUST = 0.5
-"""Standard deviation of the prior of one column, where that of their sum is 1."""
 LEAST_SPREAD = 1e-6
 """Of a feature over the rows, for it to be scaled up."""
 
@@ -66,16 +63,20 @@ class Part:
 
 @dataclass(config=ConfigDict(extra="forbid"))
 class Scorecard(TableStudent):
-    """An additive card from the teacher's priors, for no rows, a few or many."""
+    """An additive card from the teacher's priors, for no rows, a few or many; a number needs a few."""
 
     fitted_type: ClassVar[Any] = Card
 
     priors: dict[str, Any] = field(default_factory=dict)
-    """`Priors.as_json()`; empty: none, and the student is a logistic regression."""
-    strength: Annotated[float, Field(gt=0)] = 0.3
-    """Inverse of the L2 penalty."""
-    trust: Annotated[float, Field(gt=0)] = 1.0
-    """Standard deviation of the sum of the priors, where a column has 1: how many rows it takes to overrule them."""
+    """`Priors.as_json()`; empty: none, and the student is a logistic or ridge regression."""
+    strength: Annotated[float, Field(gt=0)] = 0.2
+    """Variance that the weights of columns are expected to have: the inverse of an L2 penalty."""
+    trust: Annotated[float, Field(ge=0)] = 0.5
+    """Expected weight of all curves together, scaled to spread 1: in logits, or standard deviations of the number."""
+    doubt: Annotated[float, Field(gt=0)] = 0.3
+    """Standard deviation of that weight."""
+    column_doubt: Annotated[float, Field(gt=0)] = 2.0
+    """Standard deviation of what one column's weight differs from it."""
     balanced: bool = False
     """Give every label the same total weight."""
 
@@ -85,7 +86,7 @@ class Scorecard(TableStudent):
         cells = cells_of(rows)
         self.encoding_ = self._encoding(Encoding.fit(cells, table.columns))
         inputs, n_labels = self.encoding_.inputs, len(table.labels)
-        if len(rows) or not self._known():
+        if len(rows) or not self._known() or not n_labels:
             answers = answers_of(rows, table, balanced=self.balanced)
             self.fitted_ = self.learn(self.encoding_.matrix(cells), inputs, answers, n_labels, seed=seed)
         else:
@@ -95,27 +96,42 @@ class Scorecard(TableStudent):
         return self
 
     def learn(self, matrix: Matrix, inputs: tuple[Input, ...], answers: Answers, n_labels: int, *, seed: int) -> Card:
-        """Fit the weights of the priors and of the columns."""
-        part = self._features(matrix, inputs, n_labels)
-        features = part.of(matrix)[answers.rows]
-        columns = answers.values.astype(np.intp)
-        targets = Targets(np.eye(n_labels)[columns], columns, answers.weights)
-        head = fit_head(features, targets, self.strength)
-        return part.card(head.weights.astype(np.float64), head.bias.astype(np.float64), len(inputs))
+        """Fit the weights of the curves and of the columns."""
+        own = joined([part for position, one in enumerate(inputs) for part in plain(matrix, position, one)])
+        curves = self._scaled_curves(matrix, inputs, n_labels)
+        n_targets = max(1, n_labels)
+        shared = np.zeros((len(matrix), len(curves), n_targets))
+        for position, part in enumerate(curves):
+            shared[:, position] = part.of(matrix)
+        expected = Expected(self.trust, self.doubt, self.column_doubt, self.strength)
+        weights = most_probable(shared[answers.rows], own.of(matrix)[answers.rows], answers, n_labels, expected)
+        believed = [part.times(np.eye(n_targets) * one) for part, one in zip(curves, weights.curves, strict=True)]
+        together = joined([*believed, own])
+        summed = np.vstack([*[np.eye(n_targets)] * len(believed), weights.own])
+        return together.card(summed, weights.bias, len(inputs))
+
+    def _scaled_curves(self, matrix: Matrix, inputs: Sequence[Input], n_labels: int) -> list[Part]:
+        """Return the curves with a sum of spread 1 over some rows, half to each side where there are two labels."""
+        curves = self._believed(inputs, n_labels)
+        if not curves:
+            return []
+        found = joined(curves, added=True).of(matrix)
+        spread = float((found - found.mean(axis=1, keepdims=True) if n_labels > 1 else found).std(axis=0).mean())
+        spread *= 2 if n_labels == 2 else 1
+        return [part.times(np.eye(max(1, n_labels)) / max(spread, LEAST_SPREAD)) for part in curves]
 
     def _require_fit_for(self, table: Table) -> None:
-        told = tuple(self.priors["labels"]) if self.priors else table.label_names
-        if not table.labels:
-            raise FactoryError("scorecard: expected a classification, got a regression", hint="take `linear` or `ebm`")
+        expected = table.label_names or LOWER_HIGHER
+        told = tuple(self.priors["labels"]) if self.priors else expected
         bound = [column.name for column in table.columns if column.monotone is not None]
         if bound:
             raise FactoryError(
                 f"scorecard: cannot keep to `monotone`, which the spec wants of {', '.join(bound)}",
                 hint="take `linear`, `ebm` or a tree, or take `monotone` out of the columns",
             )
-        if told != table.label_names:
+        if told != expected:
             raise FactoryError(
-                f"scorecard: priors are about the labels {', '.join(told)}, expected {', '.join(table.label_names)}",
+                f"scorecard: priors are about the labels {', '.join(told)}, expected {', '.join(expected)}",
                 hint="let the teacher judge the columns again",
             )
 
@@ -136,34 +152,17 @@ class Scorecard(TableStudent):
         return tuple(prior for prior in found if prior.weight > 0)
 
     def _believed(self, inputs: Sequence[Input], n_labels: int) -> list[Part]:
-        """Return the curve of each column that the teacher could judge; the priors must know one."""
+        """Return the curve of each column that the teacher could judge, a logit a label or one of `higher`."""
         by_column = {prior.column: prior for prior in self._known()}
         judged = [(position, one, by_column[one.name]) for position, one in enumerate(inputs) if one.name in by_column]
         factors = loudness([prior for _, _, prior in judged], [one.column.kind.is_number for _, one, _ in judged])
         # Columns tell much of the same: their logits are not added up as if each were news of its own.
         shares = factors / max(1, len(judged)) ** 0.5
+        sides = np.eye(n_labels) if n_labels else np.array([[-1.0], [1.0]])
         return [
-            curve(position, one, prior, n_labels).times(np.eye(n_labels) * share)
+            curve(position, one, prior, len(sides)).times(sides * share)
             for (position, one, prior), share in zip(judged, shares, strict=True)
         ]
-
-    def _features(self, matrix: Matrix, inputs: Sequence[Input], n_labels: int) -> Part:
-        """Return what is weighed: the sum of the priors, the prior of each column, and the columns themselves."""
-        own = [part for position, one in enumerate(inputs) for part in plain(matrix, position, one)]
-        curves = self._believed(inputs, n_labels)
-        if not curves:
-            return joined(own)
-        # Of two labels one logit says it all.
-        sides = np.array([[-1.0], [1.0]]) if n_labels == 2 else np.eye(n_labels)
-        total = scaled(joined(curves, added=True).times(sides), matrix, self.trust)
-        single = [scaled(part.times(sides), matrix, self.trust * COLUMN_TRUST) for part in curves]
-        return joined([total, *single, *own])
-
-
-def scaled(part: Part, matrix: Matrix, spread: float) -> Part:
-    """Return the part with features of the given standard deviation over some rows; what never varies becomes 0."""
-    found = part.of(matrix).std(axis=0)
-    return part.times(np.diag(np.where(found > LEAST_SPREAD, spread / np.maximum(found, LEAST_SPREAD), 0.0)))
 
 
 def joined(parts: Sequence[Part], *, added: bool = False) -> Part:

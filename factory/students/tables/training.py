@@ -14,6 +14,7 @@ from factory.students import TABLE_STUDENTS, make_table_student
 from factory.students.tables.folds import MOST_FOLDED_ROWS, fold_numbers
 from factory.students.tables.search import Tuned, search
 from factory.students.training import FittedStudent
+from factory.tables.priors import Priors
 
 
 class FitTableParams(Model):
@@ -41,22 +42,37 @@ def tune(params: FitTableParams, *, rows: Rows) -> Tuned:
     return search(TABLE_STUDENTS[params.student], params.params, kept, params.table, seed=params.seed)
 
 
-def fit_table(params: FitTableParams, *, rows: Rows, tuned: Tuned | None = None) -> FittedStudent:
-    """Fit a student on the kept rows."""
+def fit_table(
+    params: FitTableParams, *, rows: Rows, tuned: Tuned | None = None, priors: Priors | None = None
+) -> FittedStudent:
+    """Fit a student on the kept rows.
+
+    Args:
+        params: Which student.
+        rows: What to learn from; a student with priors needs none.
+        tuned: What the search found.
+        priors: What a teacher believes of the columns, for students that take it.
+
+    Returns:
+        The student.
+    """
     emit(Progressed("fit", 0, 1, "students", params.student))
     kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
-    student = make_table_student(params.student, {**params.params, **(tuned.params if tuned else {})})
+    student = make_table_student(params.student, _hyperparameters(params, tuned, priors))
     student.fit(kept, params.table, seed=params.seed)
     return FittedStudent(params.student, student, len(kept))
 
 
-def cross_predict_table(params: CrossPredictTableParams, *, rows: Rows, tuned: Tuned | None = None) -> Predictions:
+def cross_predict_table(
+    params: CrossPredictTableParams, *, rows: Rows, tuned: Tuned | None = None, priors: Priors | None = None
+) -> Predictions:
     """Predict kept rows by a student that has not seen them, nor the row they were varied from.
 
     Args:
         params: Which student, in how many folds.
         rows: Training rows, all of them answered.
         tuned: What the search found; it saw all rows, which flatters the student a little.
+        priors: What a teacher believes of the columns, for students that take it.
 
     Returns:
         Out-of-fold probabilities or numbers in order of the rows; of a large table those of one part of it.
@@ -68,7 +84,7 @@ def cross_predict_table(params: CrossPredictTableParams, *, rows: Rows, tuned: T
     answers = np.zeros((len(kept), max(1, len(params.table.labels))))
     for number, fold in enumerate(held_folds):
         emit(Progressed("cross-predict", number, len(held_folds), "folds", note=params.student))
-        student = make_table_student(params.student, {**params.params, **(tuned.params if tuned else {})})
+        student = make_table_student(params.student, _hyperparameters(params, tuned, priors))
         student.fit(kept.select(np.flatnonzero(folds != fold)), params.table, seed=params.seed)
         held = np.flatnonzero(folds == fold)
         answers[held] = student.predict_proba(kept.select(held))
@@ -80,6 +96,11 @@ def cross_predict_table(params: CrossPredictTableParams, *, rows: Rows, tuned: T
     return Predictions(params.table.label_names, tuple(ids), answers)
 
 
+def _hyperparameters(params: FitTableParams, tuned: Tuned | None, priors: Priors | None) -> dict[str, Any]:
+    found = {**params.params, **(tuned.params if tuned else {})}
+    return {**found, "priors": priors.as_json()} if priors is not None else found
+
+
 TUNE = Stage("tune", 1, FitTableParams, tune, Tuned)
-FIT_TABLE = Stage("fit", 1, FitTableParams, fit_table, FittedStudent)
-CROSS_PREDICT_TABLE = Stage("cross-predict", 1, CrossPredictTableParams, cross_predict_table, Predictions)
+FIT_TABLE = Stage("fit", 2, FitTableParams, fit_table, FittedStudent)
+CROSS_PREDICT_TABLE = Stage("cross-predict", 2, CrossPredictTableParams, cross_predict_table, Predictions)

@@ -1,0 +1,133 @@
+"""Builds of tables that ask the teacher about columns: without labelled rows, with few, and not at all."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory.check import check_task
+from factory.errors import FactoryError
+from factory.tables.priors import Priors
+from factory.teacher.protocol import Reply, Request, TokenLogprob
+from factory.teacher.scripted import ScriptedTeacher
+from flows.outcome import Outcome, release
+from flows.plan import make_plan
+from flows.recipe import recipe
+from tests.plain_runner import Plain
+from tests.tables import COLUMNS, LABELS, NUMBERS, make_task, raw_rows
+
+CHANCES = {"cook": 0.2, "nurse": 0.8, "second": 0.7}
+"""Of `yes`, by the cell that is asked about; of a pay above 2000 too."""
+
+
+def knowing(request: Request) -> Reply:
+    """Answer questions about single cells, and about whole rows by their pay."""
+    lines = request.messages[-1].content.split("\n")
+    cell = lines[1].rpartition(": ")[2]
+    pay = next((line.rpartition(": ")[2] for line in lines if line.startswith("pay")), "")
+    chance = (0.8 if float(pay) > 2000 else 0.2) if pay else CHANCES.get(cell, 0.5)
+    yes, no = request.schema["enum"][1], request.schema["enum"][0]  # type: ignore[index]
+    options = ((yes, math.log(chance)), (no, math.log(1 - chance)))
+    word, logprob = max(options, key=lambda one: one[1])
+    quote = TokenLogprob('"', 0.0, (('"', 0.0),))
+    return Reply(f'"{word}', "length", 10, 2, (quote, TokenLogprob(word, logprob, options)))
+
+
+def short_task(folder: Path, n_rows: int, **changes: Any) -> Path:
+    """Write a task whose training file has so many rows, none with 0, and a pool."""
+    make_task(folder, students=["linear"], **changes)
+    train = (folder / "train.csv").read_text(encoding="utf-8").splitlines()
+    (folder / "train.csv").write_text("\n".join(train[: n_rows + 1]) + "\n", encoding="utf-8")
+    pool, _ = raw_rows(40, seed=5)
+    (folder / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pool), encoding="utf-8")
+    return folder
+
+
+def build(folder: Path, teacher: Any) -> tuple[Outcome, Plain]:
+    task = check_task(folder)
+    run = Plain(folder.parent / "out" / "loans")
+    products = recipe(task, teacher, run)
+    return release(task, products, list(run.artifacts.values()), folder.parent / "out", run), run
+
+
+WITHOUT_ROWS = {"pool": "pool.jsonl", "holdout": "holdout.csv"}
+
+
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Plain]:
+    folder = short_task(
+        tmp_path_factory.mktemp("table") / "loans", 0, data=WITHOUT_ROWS, labelling={"ask_directly": 20}
+    )
+    return build(folder, ScriptedTeacher(knowing))
+
+
+def test_without_labelled_rows_a_scorecard_is_made_of_what_the_teacher_believes(
+    untaught: tuple[Outcome, Plain],
+) -> None:
+    outcome, run = untaught
+    auc = {one.contender: one.estimate.value for one in outcome.evaluation.scores if one.figure == "auc"}
+    assert auc["student"] > 0.7 and auc["majority"] == 0.5
+    assert outcome.evaluation.regime.value == "Z1"
+    assert len(run.artifacts["priors"].load().priors) == len(COLUMNS)
+    assert not [name for name in run.artifacts if name.startswith(("tune", "cross-predict"))]
+    card = (outcome.folder / "card.md").read_text(encoding="utf-8")
+    assert "scorecard" in card
+
+
+def test_the_teacher_itself_answers_a_sample_of_the_gold_rows(untaught: tuple[Outcome, Plain]) -> None:
+    contenders = {one.name: one for one in untaught[0].evaluation.contenders}
+    assert contenders["teacher"].n == 20
+    assert contenders["teacher"].accuracy.value > 0.5
+
+
+def test_labels_of_the_holdout_are_not_in_what_the_student_is_compared_on(tmp_path: Path) -> None:
+    folder = short_task(tmp_path / "loans", 0, data={"holdout": "holdout.csv"})
+    _, run = build(folder, ScriptedTeacher(knowing))
+    shown = run.artifacts["unlabel-shown"].load()
+    assert len(shown.kept) == 60 and set(shown.kept["label"]) == {None}
+    assert len(run.artifacts["unlabel-none"].load().kept) == 0
+
+
+def test_a_model_that_no_row_can_judge_is_refused(tmp_path: Path) -> None:
+    folder = short_task(tmp_path / "loans", 0, data={"pool": "pool.jsonl"})
+    with pytest.raises(FactoryError, match="nobody could say how good a model without any labelled row is"):
+        build(folder, ScriptedTeacher(knowing))
+
+
+def test_a_number_cannot_be_predicted_without_rows(tmp_path: Path) -> None:
+    folder = short_task(tmp_path / "loans", 0, table=NUMBERS, data={"holdout": "holdout.csv"})
+    with pytest.raises(FactoryError, match="a table needs rows to train on"):
+        build(folder, ScriptedTeacher(knowing))
+
+
+@pytest.mark.parametrize("table", [LABELS, NUMBERS])
+def test_few_rows_and_a_teacher_make_a_scorecard_one_of_the_students(table: Any, tmp_path: Path) -> None:
+    folder = short_task(tmp_path / "loans", 30, table=table, teacher={"name": "embedded"})
+    outcome, run = build(folder, ScriptedTeacher(knowing))
+    assert "scorecard" in {one.name for one in outcome.evaluation.contenders}
+    fitted = run.artifacts["fit-scorecard"].load().student
+    assert Priors.from_json(fitted.priors) == run.artifacts["priors"].load()
+    if outcome.evaluation.champion == "scorecard":
+        assert "without-priors" in {one.name for one in outcome.evaluation.contenders}
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "changes"),
+    [(150, {}), (30, {}), (30, {"priors": {"ask": "never"}, "teacher": {"name": "embedded"}})],
+)
+def test_nobody_is_asked_where_there_are_rows_unless_the_spec_names_a_teacher(
+    n_rows: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    outcome, run = build(short_task(tmp_path / "loans", n_rows, **changes), None)
+    assert "priors" not in run.artifacts
+    assert "scorecard" not in {one.name for one in outcome.evaluation.contenders}
+
+
+def test_the_plan_counts_the_questions(tmp_path: Path) -> None:
+    task = check_task(short_task(tmp_path / "loans", 30, priors={"ask": "always"}, labelling={"ask_directly": 10}))
+    stages = {stage.name: stage for stage in make_plan(task, tmp_path / "out").stages}
+    # Two numbers of three points, a truth, three values, and four guessed for the jobs that only rows can tell.
+    assert stages["priors"].cost.calls == 3 + 3 + 2 + 3 + 4
+    assert stages["annotate-holdout"].cost.calls == 10
