@@ -15,6 +15,7 @@ from factory.teacher.scripted import ScriptedTeacher
 from flows.outcome import Outcome, release
 from flows.plan import make_plan
 from flows.recipe import recipe
+from flows.table_priors import wants_priors
 from tests.plain_runner import Plain
 from tests.tables import COLUMNS, LABELS, NUMBERS, make_task, raw_rows
 
@@ -38,8 +39,8 @@ def knowing(request: Request) -> Reply:
 def short_task(folder: Path, n_rows: int, **changes: Any) -> Path:
     """Write a task whose training file has so many rows, none with 0, and a pool."""
     make_task(folder, students=["linear"], **changes)
-    train = (folder / "train.csv").read_text(encoding="utf-8").splitlines()
-    (folder / "train.csv").write_text("\n".join(train[: n_rows + 1]) + "\n", encoding="utf-8")
+    head, *lines = (folder / "train.csv").read_text(encoding="utf-8").splitlines()
+    (folder / "train.csv").write_text("\n".join([head, *(lines * 2)[:n_rows]]) + "\n", encoding="utf-8")
     pool, _ = raw_rows(40, seed=5)
     (folder / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pool), encoding="utf-8")
     return folder
@@ -52,15 +53,12 @@ def build(folder: Path, teacher: Any) -> tuple[Outcome, Plain]:
     return release(task, products, list(run.artifacts.values()), folder.parent / "out", run), run
 
 
-WITHOUT_ROWS = {"pool": "pool.jsonl", "holdout": "holdout.csv"}
-
-
 @pytest.fixture(scope="module")
 def untaught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Plain]:
-    folder = short_task(
-        tmp_path_factory.mktemp("table") / "loans", 0, data=WITHOUT_ROWS, labelling={"ask_directly": 20}
-    )
-    return build(folder, ScriptedTeacher(knowing))
+    """Return a build with nothing but a holdout."""
+    folder = tmp_path_factory.mktemp("table") / "loans"
+    changes = {"data": {"holdout": "holdout.csv"}, "labelling": {"ask_directly": 20}}
+    return build(short_task(folder, 0, **changes), ScriptedTeacher(knowing))
 
 
 def test_without_labelled_rows_a_scorecard_is_made_of_what_the_teacher_believes(
@@ -69,11 +67,10 @@ def test_without_labelled_rows_a_scorecard_is_made_of_what_the_teacher_believes(
     outcome, run = untaught
     auc = {one.contender: one.estimate.value for one in outcome.evaluation.scores if one.figure == "auc"}
     assert auc["student"] > 0.7 and auc["majority"] == 0.5
-    assert outcome.evaluation.regime.value == "Z1"
+    assert outcome.evaluation.regime.value == "Z0"
     assert len(run.artifacts["priors"].load().priors) == len(COLUMNS)
     assert not [name for name in run.artifacts if name.startswith(("tune", "cross-predict"))]
-    card = (outcome.folder / "card.md").read_text(encoding="utf-8")
-    assert "scorecard" in card
+    assert "scorecard" in (outcome.folder / "card.md").read_text(encoding="utf-8")
 
 
 def test_the_teacher_itself_answers_a_sample_of_the_gold_rows(untaught: tuple[Outcome, Plain]) -> None:
@@ -82,12 +79,12 @@ def test_the_teacher_itself_answers_a_sample_of_the_gold_rows(untaught: tuple[Ou
     assert contenders["teacher"].accuracy.value > 0.5
 
 
-def test_labels_of_the_holdout_are_not_in_what_the_student_is_compared_on(tmp_path: Path) -> None:
-    folder = short_task(tmp_path / "loans", 0, data={"holdout": "holdout.csv"})
-    _, run = build(folder, ScriptedTeacher(knowing))
-    shown = run.artifacts["unlabel-shown"].load()
+def test_labels_of_the_holdout_are_hidden_from_what_the_student_is_compared_on(
+    untaught: tuple[Outcome, Plain],
+) -> None:
+    shown = untaught[1].artifacts["unlabel-shown"].load()
     assert len(shown.kept) == 60 and set(shown.kept["label"]) == {None}
-    assert len(run.artifacts["unlabel-none"].load().kept) == 0
+    assert len(untaught[1].artifacts["unlabel-none"].load().kept) == 0
 
 
 def test_a_model_that_no_row_can_judge_is_refused(tmp_path: Path) -> None:
@@ -114,15 +111,20 @@ def test_few_rows_and_a_teacher_make_a_scorecard_one_of_the_students(table: Any,
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "changes"),
-    [(150, {}), (30, {}), (30, {"priors": {"ask": "never"}, "teacher": {"name": "embedded"}})],
+    ("n_rows", "changes", "wants"),
+    [
+        (0, {"data": {"holdout": "holdout.csv"}}, True),
+        (30, {}, False),
+        (30, {"teacher": {"name": "embedded"}}, True),
+        (30, {"teacher": {"name": "embedded"}, "priors": {"ask": "never"}}, False),
+        (250, {"teacher": {"name": "embedded"}}, False),
+        (250, {"priors": {"ask": "always"}}, True),
+    ],
 )
-def test_nobody_is_asked_where_there_are_rows_unless_the_spec_names_a_teacher(
-    n_rows: int, changes: dict[str, Any], tmp_path: Path
+def test_the_teacher_is_asked_where_rows_are_few_or_the_spec_says_so(
+    n_rows: int, changes: dict[str, Any], wants: bool, tmp_path: Path
 ) -> None:
-    outcome, run = build(short_task(tmp_path / "loans", n_rows, **changes), None)
-    assert "priors" not in run.artifacts
-    assert "scorecard" not in {one.name for one in outcome.evaluation.contenders}
+    assert wants_priors(check_task(short_task(tmp_path / "loans", n_rows, **changes))) is wants
 
 
 def test_the_plan_counts_the_questions(tmp_path: Path) -> None:
