@@ -69,13 +69,13 @@ class Scorecard(TableStudent):
 
     priors: dict[str, Any] = field(default_factory=dict)
     """`Priors.as_json()`; empty: none, and the student is a logistic or ridge regression."""
-    strength: Annotated[float, Field(gt=0)] = 0.2
+    strength: Annotated[float, Field(gt=0)] = 0.25
     """Variance that the weights of columns are expected to have: the inverse of an L2 penalty."""
     trust: Annotated[float, Field(ge=0)] = 0.5
     """Expected weight of all curves together, scaled to spread 1: in logits, or standard deviations of the number."""
     doubt: Annotated[float, Field(gt=0)] = 0.3
     """Standard deviation of that weight."""
-    column_doubt: Annotated[float, Field(gt=0)] = 2.0
+    column_doubt: Annotated[float, Field(gt=0)] = 1.0
     """Standard deviation of what one column's weight differs from it."""
     balanced: bool = False
     """Give every label the same total weight."""
