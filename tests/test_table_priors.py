@@ -19,7 +19,7 @@ from flows.table_priors import wants_priors
 from tests.plain_runner import Plain
 from tests.tables import COLUMNS, LABELS, NUMBERS, make_task, raw_rows
 
-CHANCES = {"cook": 0.2, "nurse": 0.8, "second": 0.7}
+CHANCES = {"cook": 0.2, "nurse": 0.8, "second": 0.7, "400": 0.1, "3600": 0.9}
 """Of `yes`, by the cell that is asked about; of a pay above 2000 too."""
 
 
@@ -27,7 +27,7 @@ def knowing(request: Request) -> Reply:
     """Answer questions about single cells, and about whole rows by their pay."""
     lines = request.messages[-1].content.split("\n")
     cell = lines[1].rpartition(": ")[2]
-    pay = next((line.rpartition(": ")[2] for line in lines if line.startswith("pay")), "")
+    pay = next((line.rpartition(": ")[2] for line in lines[:-1] if line.startswith("pay") and len(lines) > 3), "")
     chance = (0.8 if float(pay) > 2000 else 0.2) if pay else CHANCES.get(cell, 0.5)
     yes, no = request.schema["enum"][1], request.schema["enum"][0]  # type: ignore[index]
     options = ((yes, math.log(chance)), (no, math.log(1 - chance)))
@@ -57,8 +57,11 @@ def build(folder: Path, teacher: Any) -> tuple[Outcome, Plain]:
 def untaught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Plain]:
     """Return a build with nothing but a holdout."""
     folder = tmp_path_factory.mktemp("table") / "loans"
+    known = {"pay": {"range": (0, 4000)}, "job": {"values": ("cook", "smith", "nurse")}}
+    columns = tuple(one.model_copy(update=known.get(one.name, {})) for one in COLUMNS)
+    table = LABELS.model_copy(update={"columns": columns})
     changes = {"data": {"holdout": "holdout.csv"}, "labelling": {"ask_directly": 20}}
-    return build(short_task(folder, 0, **changes), ScriptedTeacher(knowing))
+    return build(short_task(folder, 0, table=table, **changes), ScriptedTeacher(knowing))
 
 
 def test_without_labelled_rows_a_scorecard_is_made_of_what_the_teacher_believes(
