@@ -1,8 +1,6 @@
 """The end of a build: the release folder, its registration, and what a person is told."""
 
 import hashlib
-import importlib.metadata
-import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,11 @@ from factory.check import Task
 from factory.evaluation.audit import Audit
 from factory.evaluation.findings import worst_line
 from factory.evaluation.learning_curve import Learning
-from factory.evaluation.report import BuildInfo, RejectedExample, StageInfo, render_report
+from factory.evaluation.report import render_report
 from factory.evaluation.telling import AnyEvaluation, metrics_of, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation
 from factory.events import TeacherUsed
-from factory.labelling.aggregate import AGGREGATE
-from factory.records import Rows, texts_of
+from factory.records import Rows
 from factory.release.code import Code, this_code
 from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
@@ -24,12 +21,10 @@ from factory.release.registry import Registry
 from factory.release.versions import Version
 from factory.store import Artifact
 from flows.licences import header_licence, licences_of
+from flows.page import attribute_coverage, build_info, draw_map, headlines, voter_facts
 from flows.products import Products
 from flows.steps import Runner
 from flows.verdict import Verdict, figures, verdict_of
-
-EXAMPLES_PER_STAGE = 12
-"""Rejected rows shown in the report for each stage."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,9 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     spec = task.spec
     evaluation, speed, audit = products.evaluation.load(), products.speed.load(), products.audit.load()
     rows = products.rows.load()
+    mapped = draw_map(task, products, artifacts, run)
+    if mapped is not None:
+        artifacts = list({artifact.folder: artifact for artifact in (*artifacts, mapped)}.values())
     champion, teacher, code = products.made.champion, _teacher_identity(artifacts), this_code()
     params = PackageParams(
         name=spec.name,
@@ -122,11 +120,17 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     facts = dict(figures(judged)) if judged else {"speed and size": speed.summary}
     choice = None if products.tiers is None else products.tiers.choice.load()
     learning = learned(task, products)
+    info = build_info(task, artifacts, teacher=teacher, prices=spec.teacher.known_prices)
     info = replace(
-        _build_info(task, artifacts, facts, audit),
+        info,
+        audit=audit,
         cascade=choice,
         learning=learning,
         decision=judged.decision.sentence if judged else "",
+        facts={**facts, **voter_facts(artifacts)},
+        headlines=headlines(evaluation, speed, info, params.n_training_rows),
+        data_map=None if mapped is None else mapped.load(),
+        coverage=() if spec.kind.is_table else attribute_coverage(artifacts, rows),
     )
     page = Page(render_report(evaluation, info), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
@@ -223,63 +227,6 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(f"{outcome.seconds:.0f} s, {asked}, ${used.usd if used else 0:.2f}")
     aliases = ", ".join(outcome.version.aliases)
     console.print(f"version {outcome.version.version} ({aliases}): {outcome.folder}", soft_wrap=True)
-
-
-def _build_info(task: Task, artifacts: list[Artifact[Any]], facts: dict[str, str], audit: Audit) -> BuildInfo:
-    spec = task.spec
-    stages, examples = [], []
-    for artifact in artifacts:
-        report, rejected = _rejections(artifact)
-        manifest = artifact.manifest
-        stages.append(
-            StageInfo(
-                name=artifact.folder.parent.name,
-                fingerprint=artifact.fingerprint,
-                was_cached=artifact.was_cached,
-                seconds=manifest["varying"]["seconds"],
-                summary=manifest["summary"],
-                rejected_by_reason=report,
-            )
-        )
-        examples += rejected
-    return BuildInfo(
-        task=spec.name,
-        description=spec.description,
-        labels={label.name: label.phrase for label in spec.labels},
-        stages=tuple(stages),
-        audit=audit,
-        seconds=sum(stage.seconds for stage in stages),
-        rejected_examples=tuple(examples),
-        facts={**facts, **_voter_facts(artifacts)},
-        versions={name: importlib.metadata.version(name) for name in ("onnxruntime", "scikit-learn", "torch")},
-        built_at=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-    )
-
-
-def _voter_facts(artifacts: list[Artifact[Any]]) -> dict[str, str]:
-    """Say how far each voter on pool rows can be relied on; nothing where nobody voted."""
-    voted = next((artifact for artifact in artifacts if artifact.folder.parent.name == AGGREGATE.name), None)
-    if voted is None:
-        return {}
-    said = []
-    for voter in voted.load().report["voters"]:
-        right = "" if voter["accuracy"] is None else f", right on {voter['accuracy']:.0%} as far as the others know"
-        said.append(f"{voter['voter']}: {voter['n_votes']:,} votes{right}, weight {voter['weight']:.2f}")
-    return {"voters on pool rows": "; ".join(said)}
-
-
-def _rejections(artifact: Artifact[Any]) -> tuple[dict[str, int], list[RejectedExample]]:
-    """Return counts by reason and the first rejected rows of a stage; nothing for stages without rows."""
-    if not (artifact.folder / "rejected.parquet").is_file():
-        return {}, []
-    rows = artifact.load()
-    by_reason: dict[str, int] = rows.report.get("rejected_by_reason", {})
-    first = rows.rejected.select(range(min(EXAMPLES_PER_STAGE, len(rows.rejected))))
-    examples = [
-        RejectedExample(artifact.folder.parent.name, row["reason"], text, str(row["label"] or ""), row["score"])
-        for row, text in zip(first, texts_of(first), strict=True)
-    ]
-    return by_reason, examples
 
 
 def _unfinished(artifacts: list[Artifact[Any]]) -> dict[str, str]:

@@ -1,24 +1,28 @@
 """The report: one HTML file that needs nothing else, the verdict first.
 
-Texts of rows are other people's: Jinja escapes everything it is given, and the file runs no script.
+Texts of rows are other people's: Jinja escapes everything it is given, and the one script of the page, that of the data
+map, is allowed by its hash alone and never makes markup of a text.
 """
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from factory.evaluation.audit import Audit
 from factory.evaluation.cascade import CascadeChoice
-from factory.evaluation.curve import plot_of
+from factory.evaluation.coverage import LabelCoverage
+from factory.evaluation.data_map import DataMap
 from factory.evaluation.findings import findings
-from factory.evaluation.growth import growth_of
 from factory.evaluation.learning_curve import Learning
-from factory.evaluation.metrics import Estimate
+from factory.evaluation.plots import Panel
+from factory.evaluation.report_figures import figures_of, map_points
 from factory.evaluation.telling import AnyEvaluation, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation, in_percent, in_points
 
-TEMPLATE = Path(__file__).parent / "report.html.jinja"
+TEMPLATES = Path(__file__).parent / "templates"
 MOST_LABELS_IN_CONFUSION = 20
 """Above this the table of all pairs is unreadable; the most confused pairs are listed all the same."""
 
@@ -55,10 +59,26 @@ class TeacherUsage:
 
     identity: str
     calls: int
-    cached_calls: int
     prompt_tokens: int
     completion_tokens: int
-    usd: float
+    usd: float | None
+    """Null where no price is known."""
+
+
+class Headline(NamedTuple):
+    """One of the few figures that are shown large."""
+
+    name: str
+    value: str
+    note: str = ""
+    """Its interval, or what it is compared with."""
+
+
+class Snippet(NamedTuple):
+    """A way to use the model, to be copied."""
+
+    title: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -83,16 +103,21 @@ class BuildInfo:
     """Further measurements of the artifact, such as size and milliseconds an answer, as they shall be shown."""
     versions: Mapping[str, str] = field(default_factory=dict)
     built_at: str = ""
+    headlines: tuple[Headline, ...] = ()
+    """At most six."""
+    data_map: DataMap | None = None
+    coverage: tuple[LabelCoverage, ...] = ()
+    explanations: tuple[Panel, ...] = ()
+    """Why the model answers as it does: whatever plots and tables there are, in this order."""
+    use: tuple[Snippet, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Interval:
-    """A line of the interval plot, in percent of its width."""
+class _Section:
+    """A part of the page; `templates/<name>.html.jinja` is what it says."""
 
     name: str
-    value: float
-    low: float
-    high: float
+    title: str
 
 
 def render_report(evaluation: AnyEvaluation, build_info: BuildInfo) -> str:
@@ -103,56 +128,63 @@ def render_report(evaluation: AnyEvaluation, build_info: BuildInfo) -> str:
         build_info: What was built, from what, at what cost.
 
     Returns:
-        A complete HTML document: no network, no script, light and dark.
+        A complete HTML document: no network, light and dark, for the screen and for paper.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     columns, table = table_of(evaluation)
-    return environment.get_template(TEMPLATE.name).render(
+    script = (TEMPLATES / "data_map.js").read_text(encoding="utf-8") if build_info.data_map else ""
+    return environment.get_template("report.html.jinja").render(
         evaluation=evaluation,
         build=build_info,
+        sections=list(_sections(evaluation, build_info)),
         sentence=sentence_of(evaluation),
         columns=columns,
         table=table,
-        **(_of_labels(evaluation) if isinstance(evaluation, Evaluation) else {}),
+        figures=figures_of(evaluation, build_info),
         rejections=list(_rejections(build_info)),
         findings=findings(build_info.audit) if build_info.audit else [],
+        shows_confusion=isinstance(evaluation, Evaluation) and len(evaluation.labels) <= MOST_LABELS_IN_CONFUSION,
         points=in_points,
         percent=in_percent,
-        growth=growth_of(build_info.learning.rounds[-1]) if build_info.learning else None,
-        curve=plot_of(build_info.cascade) if build_info.cascade else None,
+        map_points=map_points(build_info.data_map) if build_info.data_map else None,
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() if script else "",
     )
 
 
-def _of_labels(evaluation: Evaluation) -> dict[str, Any]:
-    """Return what is shown where the answer is a label."""
-    lowest, ticks = _axis(evaluation)
-    return {
-        "intervals": [_interval(one.name, one.accuracy, lowest) for one in evaluation.contenders],
-        "ticks": [(100 * (tick - lowest) / (1 - lowest), f"{100 * tick:.0f}") for tick in ticks],
-        "bars": [bar for bar in evaluation.reliability if bar.n],
-        "most_in_bar": max((bar.n for bar in evaluation.reliability), default=0),
-        "shows_confusion": len(evaluation.labels) <= MOST_LABELS_IN_CONFUSION,
-    }
-
-
-def _axis(evaluation: Evaluation) -> tuple[float, list[float]]:
-    """Return where the plot of accuracies starts, a multiple of a tenth, and its ticks."""
-    tenths = int(10 * min(one.accuracy.low for one in evaluation.contenders))
-    tenths = min(tenths, 9)
-    return tenths / 10, [tick / 10 for tick in range(tenths, 11)]
-
-
-def _interval(name: str, accuracy: Estimate, lowest: float) -> _Interval:
-    value, low, high = (100 * (one - lowest) / (1 - lowest) for one in (accuracy.value, accuracy.low, accuracy.high))
-    return _Interval(name, value, low, high)
+def _sections(evaluation: AnyEvaluation, build: BuildInfo) -> Iterator[_Section]:
+    """Yield the parts of the page for which there is something to show, in order."""
+    yield _Section("quality", "How good it is")
+    if isinstance(evaluation, Evaluation) and evaluation.labels:
+        yield _Section("labels", "Label by label")
+        yield _Section("confusion", "What it confuses")
+        yield _Section("calibration", "Do its probabilities mean what they say?")
+    if build.explanations:
+        yield _Section("explanations", "Why it answers as it does")
+    if build.cascade:
+        yield _Section("tiers", "Answering in tiers")
+    yield _Section("cost", "Cost and time")
+    if build.learning:
+        yield _Section("growth", "Would more rows help?")
+    if build.data_map and build.data_map.points:
+        yield _Section("map", "Data map")
+    if build.audit:
+        yield _Section("audit", "What the teacher wrote")
+    if build.coverage:
+        yield _Section("coverage", "What was asked for, and what came")
+    yield _Section("curation", "What was rejected on the way")
+    if build.use:
+        yield _Section("use", "How to use it")
+    yield _Section("lineage", "Lineage")
 
 
 def _rejections(build: BuildInfo) -> Iterator[tuple[str, str, int, list[RejectedExample]]]:
