@@ -358,6 +358,8 @@ def split(
 
 def without_soft_labels(rows: "Dataset") -> "Dataset":
     """Return the rows with `label_probs` null everywhere."""
+    if column_of(rows, "label_probs").null_count == len(rows):
+        return rows
     feature = rows.features["label_probs"]
     return rows.remove_columns("label_probs").add_column("label_probs", [None] * len(rows), feature=feature)
 

@@ -85,11 +85,14 @@ class Running:
 
 @contextmanager
 def running(
-    outputs: Path, wrap: Callable[[Predictor], Answerer] = lambda student: student, **settings: Any
+    outputs: Path,
+    wrap: Callable[[Predictor], Answerer] = lambda student: student,
+    point: Callable[[Path], Pointer] = Pointer,
+    **settings: Any,
 ) -> Iterator[Running]:
-    """Serve the task `tiny` while the block runs."""
+    """Serve the task `tiny`, or what `point` releases, while the block runs."""
     chosen = Settings(name="tiny", outputs=outputs, port=0, **settings)
-    pointer = Pointer(outputs)
+    pointer = point(outputs)
     live = Live("tiny", pointer, wrap)
     with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(configure(make_app(chosen, live), chosen))

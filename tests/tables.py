@@ -9,10 +9,20 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from factory.records import Origin, table_dataset
-from factory.spec import Label
+from factory.records import Origin, all_kept, table_dataset
+from factory.release.export_table import ExportTableParams, export_table
+from factory.release.files import Files
+from factory.spec import Label, Model
 from factory.spec_table import Column, ColumnKind, Table, Target
+from factory.store import Artifact, Stage, run_stage
+from factory.students import make_table_student
+from factory.students.training import FittedStudent
 from factory.tables.cells import read_cells
+
+
+class Nothing(Model):
+    """No parameters."""
+
 
 COLUMNS = (
     Column(name="age", kind=ColumnKind.INTEGER, range=(0, 120)),
@@ -64,6 +74,16 @@ def dataset(table: Table, n: int, *, seed: int = 0, missing: float = 0.1) -> Any
     cells = {column.name: read_cells(column, [row[column.name] for row in rows])[0] for column in table.columns}
     label = pa.array(answers_to(table, numbers), pa.string() if table.labels else pa.float64())
     return table_dataset(cells, label, origin=Origin.GOLD)
+
+
+def stored_table(outputs: Path, table: Table = LABELS, *, missing: float = 0.1) -> Artifact[Files]:
+    """Store the release of a linear student of a table, as a build does."""
+    rows = dataset(table, 150, missing=missing)
+    student = make_table_student("linear", {}).fit(rows, table, seed=0)
+    fitted = FittedStudent("linear", student, 150)
+    exported = export_table(ExportTableParams(name="loans", table=table), fitted=fitted, rows=all_kept(rows))
+    stage = Stage("release", 1, Nothing, lambda params: Files(exported.contents), Files)
+    return run_stage(outputs, stage, Nothing())
 
 
 def make_task(folder: Path, table: Table = LABELS, **changes: Any) -> Path:

@@ -212,3 +212,17 @@ def test_a_survey_counts_and_warns_of_columns_that_teach_nothing(tmp_path: Path)
         "rows.csv: no row has a value of 'age': nothing can be learned from it",
         "rows.csv: 'pay' is 5.0 in every row that has it",
     )
+
+
+def test_many_cells_are_read_as_few_are(tmp_path: Path) -> None:
+    """What is repeated is read once; it must make no difference, to what is wrong neither."""
+    values = ["cook", " smith", "", None, "cok", "=1+1"]
+    column = TABLE.columns[2]
+    few = [cells(column, value) for value in values]
+    found, wrong = read_cells(column, values * 50)
+    assert found.to_pylist() == [one[0] for one in few] * 50
+    assert wrong == [(place, one[1]) for place, one in enumerate(few * 50) if len(one) > 1]
+    mixed: list[Any] = [1, 1.0, True, "1", "yes"] * 50  # equal to Python, and not to us
+    assert cells(Column(name="b", kind=ColumnKind.CATEGORY), *mixed) == ["1", "1", "true", "1", "yes"] * 50
+    dates = Column(name="d", kind=ColumnKind.DATE)
+    assert cells(dates, *(["2024-04-03", "03.04.2024", None] * 50)) == [date(2024, 4, 3), date(2024, 4, 3), None] * 50

@@ -162,3 +162,11 @@ def test_a_search_is_never_worse_than_the_defaults_and_the_same_twice() -> None:
     assert found == again and found.n_trials == 3 and found.loss <= found.default_loss
     assert "leaves" not in found.params and isinstance(found.params["rounds"], int)
     assert search(TABLE_STUDENTS["linear"], {}, rows, LABELS, seed=0).n_trials == 0
+
+
+def test_of_more_rows_than_needed_a_linear_student_draws_some() -> None:
+    rows = dataset(LABELS, 400)
+    some, all_ = (make_table_student("linear", {"most_rows": n}).fit(rows, LABELS, seed=0) for n in (200, 400))
+    asked = dataset(LABELS, 100, seed=1)
+    difference = np.abs(some.predict_proba(asked) - all_.predict_proba(asked)).mean()
+    assert 0 < difference < 0.1

@@ -21,18 +21,27 @@ def predict_files(
     from factory.release.files import Files
     from factory.release.registry import Registry
     from factory.serving.bulk import answer_here, predict_file
+    from factory.serving.bulk_formats import ANSWER_COLUMNS, NUMBER_COLUMNS
     from factory.serving.predictor import open_release
     from factory.store import Artifact
 
     release = Registry(outputs).resolve(name, version)
     model = Artifact(release, Files, was_cached=True).content_hash
+    predictor = open_release(release)
     if dask is None:
-        answer_all = answer_here(open_release(release))
+        answer_all = answer_here(predictor)
     else:
         from factory.serving.bulk_dask import answer_on_dask
 
         answer_all = answer_on_dask(dask, release, model)
     with watching():
-        done = predict_file(source, target, answer_all, model=model, column=column)
+        done = predict_file(
+            source,
+            target,
+            answer_all,
+            model=model,
+            column=None if predictor.is_table else column,
+            answers=ANSWER_COLUMNS if predictor.labels else NUMBER_COLUMNS,
+        )
     resumed = f", {done.n_resumed:,} of {done.n_parts:,} parts from an earlier run" if done.n_resumed else ""
     typer.echo(f"{target}: {done.n_rows:,} rows in {done.seconds:.1f} s{resumed}", err=True)

@@ -126,6 +126,11 @@ def _compared(table: Table, kept: "Dataset") -> "tuple[Dataset, list[str]]":
     odd = {"all-missing": dict.fromkeys(cells, None)}
     for name, sign in (("all-greatest", 1), ("all-least", -1)):
         odd[name] = {column.name: _extreme(column, sign) for column in table.columns}
+    for column in table.columns:
+        known = cells[column.name].drop_null()
+        for row in odd.values():  # what may not be missing is as in some row
+            if row[column.name] is None and column.missing == "refuse" and len(known):
+                row[column.name] = known[0].as_py()
     columns = {
         name: pa.concat_arrays([column, pa.array([row[name] for row in odd.values()], column.type)])
         for name, column in cells.items()

@@ -16,7 +16,10 @@ import pandas as pd
 
 
 class Student(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow is untyped here
-    """Labels the column `text`: a row for each row, with `label`, `probability` and `probabilities`."""
+    """Labels the column `text`, or answers rows of a table: for each row `label`, `probability`, `probabilities`...
+
+    Of a table the columns are those of the task, in any order; others are passed over.
+    """
 
     def load_context(self, context: Any) -> None:
         """Open the release, if nobody has touched it."""
@@ -35,7 +38,20 @@ class Student(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow is unt
 
     def predict(self, model_input: pd.DataFrame) -> Any:
         """Return a list of answers, one a row."""
-        return self._predictor.predict(list(model_input["text"]))
+        if not getattr(self._predictor, "is_table", False):
+            return self._predictor.predict(list(model_input["text"]))
+        return self._predictor.predict(
+            [{name: _cell(value) for name, value in row.items()} for row in model_input.to_dict("records")]
+        )
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell as JSON has it: what pandas has for a missing one is null, a date is text."""
+    if value is None or (not isinstance(value, list | dict) and pd.isna(value)):
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def check(folder: Path) -> None:

@@ -159,6 +159,13 @@ class Predictor:
             raise ArtifactError(str(error)) from error
         return found
 
+    def check_rows(self, rows: Sequence[Any]) -> None:
+        """Raise `WrongInput` for the first row of a table that cannot be answered."""
+        try:
+            self._cells.matrix(rows) if self._cells is not None else None
+        except ValueError as error:  # WrongRow of the module beside this one
+            raise WrongInput(int(getattr(error, "position", 0)), getattr(error, "message", str(error))) from error
+
     def _answer_rows(self, rows: Sequence[Any]) -> NDArray[np.float64]:
         scores = np.zeros((len(rows), max(1, len(self.labels))))
         for start in range(0, len(rows), CHUNK_ROWS):
@@ -331,7 +338,11 @@ def _beside(name: str) -> Any:
     if spec is None or spec.loader is None or not path.is_file():
         raise ArtifactError(f"expected {path}, which belongs to the artifact")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder stays as it was released
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = writes
     return module
 
 

@@ -116,7 +116,10 @@ class _Column:
             return np.array(values, dtype=np.float64)
         if self.kind not in ("numeric", "integer") or self._missing or self._refuses_missing or types not in _PLAIN:
             return None
-        numbers = np.array(values, dtype=np.float64)
+        try:
+            numbers = np.array(values, dtype=np.float64)
+        except OverflowError:  # a whole number beyond all floats is refused one by one, with its row
+            return None
         n_missing = values.count(None)
         is_fine = np.isfinite(numbers).sum() + n_missing == len(values)
         return numbers if is_fine and self.kind == "numeric" else None if not is_fine else _whole(numbers)

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from factory.errors import FactoryError
 from factory.events import Progressed, StageFinished, StageStarted, Warned, emit
-from factory.release.predict import Predictor
-from factory.serving.bulk_formats import PART_ROWS, Answers, Csv, Format, Jsonl, Part
+from factory.release.predict import Predictor, WrongInput
+from factory.serving.bulk_formats import ANSWER_COLUMNS, PART_ROWS, Answers, Csv, Format, Jsonl, Part
 from factory.serving.bulk_parquet import Parquet
 
 STAGE = "predict"
@@ -26,8 +27,8 @@ QUIET_S = 2.0
 """What takes no longer is done without a word."""
 FORMATS: dict[str, type[Jsonl] | type[Csv] | type[Parquet]] = {".parquet": Parquet, ".csv": Csv, ".jsonl": Jsonl}
 
-Question = tuple[int, list[str]]
-"""Number of a part, and its texts."""
+Question = tuple[int, list[Any]]
+"""Number of a part, and its texts; of a table its rows."""
 Questions = Iterable[Question]
 AnswerAll = Callable[[Questions], Iterator[tuple[int, Answers]]]
 """Answers parts in any order, each once, and takes the next only when it has room for it."""
@@ -58,7 +59,15 @@ class Done:
     seconds: float
 
 
-def predict_file(source: Path, target: Path, answer_all: AnswerAll, *, model: str, column: str = "text") -> Done:
+def predict_file(
+    source: Path,
+    target: Path,
+    answer_all: AnswerAll,
+    *,
+    model: str,
+    column: str | None = "text",
+    answers: tuple[str, ...] = ANSWER_COLUMNS,
+) -> Done:
     """Write the rows of a file with their labels into another of the same format.
 
     Args:
@@ -66,14 +75,15 @@ def predict_file(source: Path, target: Path, answer_all: AnswerAll, *, model: st
         target: Written beside its place and renamed when it is whole.
         answer_all: Who answers; here, or on a cluster.
         model: Content hash of the release that answers.
-        column: Where the texts are.
+        column: Where the texts are; None where whole rows of a table are asked.
+        answers: The columns that are added.
 
     Returns:
         How many rows there are, and what was left to do.
 
     Raises:
-        FactoryError: The source cannot be read, has no such column, or would unpack to more than is allowed; or
-            somebody else writes the same target.
+        FactoryError: The source cannot be read, has no such column, would unpack to more than is allowed, or has a row
+            that cannot be answered; or somebody else writes the same target.
     """
     started = time.monotonic()
     if not source.is_file():
@@ -81,14 +91,20 @@ def predict_file(source: Path, target: Path, answer_all: AnswerAll, *, model: st
     if target.is_dir() or (target.exists() and not target.is_file()):
         raise FactoryError(f"{target}: expected a file to write")
     stat = source.stat()
-    format_ = _format(source, target, column)
-    job = Job(str(source.resolve()), stat.st_size, stat.st_mtime_ns, column, model)
+    format_ = _format(source, target, column, answers)
+    job = Job(str(source.resolve()), stat.st_size, stat.st_mtime_ns, column or "", model)
     final = target.resolve()  # a link stays, and what it points to is replaced
     with _parts_folder(final, job) as folder:
         n_resumed = sum(1 for _ in folder.glob("part-*"))
         run = _Run(format_, folder)
-        for number, answers in answer_all(run.questions()):
-            run.put_away(number, answers)
+        try:
+            for number, found in answer_all(run.questions()):
+                run.put_away(number, found)
+        except WrongPart as error:
+            raise FactoryError(
+                f"{source}: row {run.row_of(error.number, error.position):,}: {error.message}",
+                hint="mend the row and run the same command again; nothing was written",
+            ) from error
         run.check()
         if source.stat().st_mtime_ns != stat.st_mtime_ns or source.stat().st_size != stat.st_size:
             raise FactoryError(f"{source}: was changed while it was read", hint="run the same command again")
@@ -102,14 +118,22 @@ def predict_file(source: Path, target: Path, answer_all: AnswerAll, *, model: st
     return done
 
 
-def _format(source: Path, target: Path, column: str) -> Format:
+class WrongPart(Exception):
+    """A row of a part cannot be answered."""
+
+    def __init__(self, number: int, position: int, message: str) -> None:
+        super().__init__(message)
+        self.number, self.position, self.message = number, position, message
+
+
+def _format(source: Path, target: Path, column: str | None, answers: tuple[str, ...]) -> Format:
     kinds = [path.suffix.lower() for path in (source, target)]
     if kinds[0] not in FORMATS or kinds[0] != kinds[1]:
         known = ", ".join(FORMATS)
         raise FactoryError(f"{source} to {target}: expected two files of one format: {known}")
     if target.exists() and target.samefile(source):
         raise FactoryError(f"{target}: expected another file than the one that is read")
-    return FORMATS[kinds[0]](source, column)
+    return FORMATS[kinds[0]](source, column, answers)
 
 
 class _Run:
@@ -132,6 +156,11 @@ class _Run:
                 continue
             self._waiting[part.number] = part
             yield part.number, [text for text in part.texts if text is not None]
+
+    def row_of(self, number: int, position: int) -> int:
+        """Return the number of a row in the file, from 1, of a position among those of a part that were asked."""
+        asked = [place for place, text in enumerate(self._waiting[number].texts) if text is not None]
+        return sum(self.counts[:number]) + asked[position] + 1
 
     def put_away(self, number: int, answers: Answers) -> None:
         """Write a part under its name, in one rename."""
@@ -162,7 +191,10 @@ def answer_here(predictor: Predictor) -> AnswerAll:
 
     def answer_all(questions: Questions) -> Iterator[tuple[int, Answers]]:
         for number, texts in questions:
-            yield number, predictor.predict(texts)
+            try:
+                yield number, predictor.predict(texts)
+            except WrongInput as error:
+                raise WrongPart(number, error.position, error.message) from error
 
     return answer_all
 

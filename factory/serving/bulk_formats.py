@@ -20,6 +20,12 @@ PART_ROWS = 16_384
 PART_CHARS = 32_000_000
 """A part of a text file ends with the row that reaches either."""
 
+ANSWER_COLUMNS = ("label", "probability")
+NUMBER_COLUMNS = ("value",)
+"""Of a release that answers with a number."""
+SEPARATORS = ",;\t"
+CELL_CHARS = 16
+"""What a cell of a JSON row counts for, where the size of a part is kept."""
 MAX_CELL_CHARS = 1_000_000
 """Of a CSV cell: a quote that is never closed must not read the whole file."""
 
@@ -34,8 +40,8 @@ class Part:
     number: int
     rows: Any
     """As the format holds them."""
-    texts: list[str | None]
-    """One a row; None where the file has none."""
+    texts: list[Any]
+    """One a row; None where the file has none. Of a table, the row as an object."""
 
 
 class Format(Protocol):
@@ -60,13 +66,20 @@ class Jsonl:
     """A JSON object a line; the answer is added to it. Blank lines stay blank."""
 
     source: Path
-    column: str
+    column: str | None
+    """Of the texts; None where whole rows of a table are asked."""
+    answers: tuple[str, ...] = ANSWER_COLUMNS
     n_rows: int = 0
 
     def parts(self) -> Iterator[Part]:
         """Read the parts in order; a wrong line is an error that names it."""
-        for number, some in enumerate(_some(self._rows(), lambda row: len(row[self.column]) if row else 0)):
-            yield Part(number, some, [None if row is None else row[self.column] for row in some])
+        column = self.column
+        if column is None:
+            for number, some in enumerate(_some(self._rows(), lambda row: CELL_CHARS * len(row) if row else 0)):
+                yield Part(number, some, some)
+            return
+        for number, some in enumerate(_some(self._rows(), lambda row: len(row[column]) if row else 0)):
+            yield Part(number, some, [None if row is None else row[column] for row in some])
 
     def write(self, part: Part, answers: Answers, path: Path) -> None:
         """Write a line for each line."""
@@ -93,7 +106,7 @@ class Jsonl:
                     row = parse_line(line) if line else None
                 except WrongRow as error:
                     raise FactoryError(f"{self.source}:{number}: {error}") from error
-                if row is not None and not isinstance(row.get(self.column), str):
+                if row is not None and self.column is not None and not isinstance(row.get(self.column), str):
                     what = f"expected a string under {self.column!r}, got {json.dumps(row.get(self.column))[:80]}"
                     raise FactoryError(f"{self.source}:{number}: {what}")
                 yield row
@@ -104,37 +117,41 @@ class Csv:
     """Columns under a header, commas between them, UTF-8; `label` and `probability` are added at the end."""
 
     source: Path
-    column: str
+    column: str | None
+    """Of the texts; None where whole rows of a table are asked."""
+    answers: tuple[str, ...] = ANSWER_COLUMNS
     n_rows: int = 0
 
     def parts(self) -> Iterator[Part]:
         """Read the parts in order; a wrong line is an error that names it."""
         with self.source.open(encoding="utf-8-sig", newline="") as file:
             csv.field_size_limit(MAX_CELL_CHARS)  # of the whole process: whoever reads sets its own
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, delimiter=self._separator(), strict=True)
             try:
                 header = next(reader, [])
-                at = self._check(header)
+                check_columns(self.source, header, self.column, self.answers)
+                at = header.index(self.column) if self.column is not None else None
                 rows = self._rows(reader, len(header))
                 for number, some in enumerate(_some(rows, lambda row: sum(map(len, row)))):
-                    yield Part(number, some, [row[at] for row in some])
+                    asked = [dict(zip(header, row, strict=True)) if at is None else row[at] for row in some]
+                    yield Part(number, some, asked)
             except (csv.Error, UnicodeDecodeError) as error:
                 raise FactoryError(f"{self.source}:{reader.line_num}: expected CSV in UTF-8: {error}") from error
 
     def write(self, part: Part, answers: Answers, path: Path) -> None:
         """Write the rows with two more columns."""
         with path.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out, lineterminator="\n")
+            writer = csv.writer(out, delimiter=self._separator(), lineterminator="\n")
             for row, answer in zip(part.rows, answers, strict=True):
-                writer.writerow([*row, *((answer or {}).get(name) for name in ANSWER_COLUMNS)])
+                writer.writerow([*row, *((answer or {}).get(name) for name in self.answers)])
             _flush(out)
 
     def join(self, paths: Sequence[Path], path: Path) -> None:
         """Put the parts one behind the other, under the header."""
         with self.source.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, strict=True))
+            header = next(csv.reader(file, delimiter=self._separator(), strict=True))
         with path.open("w", encoding="utf-8", newline="") as out:
-            csv.writer(out, lineterminator="\n").writerow([*header, *ANSWER_COLUMNS])
+            csv.writer(out, delimiter=self._separator(), lineterminator="\n").writerow([*header, *self.answers])
         _concatenate(paths, path, header=path.read_bytes())
 
     def _rows(self, reader: Any, n_columns: int) -> Iterator[list[str]]:
@@ -144,29 +161,33 @@ class Csv:
                 raise FactoryError(f"{where}: expected {n_columns} columns, as the header has, got {len(row)}")
             yield row
 
-    def _check(self, header: Sequence[str]) -> int:
-        check_columns(self.source, header, self.column)
-        return header.index(self.column)
+    def _separator(self) -> str:
+        """Return what parts the cells: of a table the mark that its first line has most of, else a comma."""
+        if self.column is not None:
+            return ","
+        with self.source.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+            first = file.readline(MAX_CELL_CHARS)
+        return max(SEPARATORS, key=first.count)
 
 
-ANSWER_COLUMNS = ("label", "probability")
-
-
-def check_columns(source: Path, names: Sequence[str], column: str) -> None:
+def check_columns(
+    source: Path, names: Sequence[str], column: str | None, answers: Sequence[str] = ANSWER_COLUMNS
+) -> None:
     """Refuse columns that answers cannot be added to.
 
     Args:
         source: The file.
         names: Its columns.
-        column: Of the texts.
+        column: Of the texts; None where whole rows are asked.
+        answers: What the answers are called.
 
     Raises:
         FactoryError: There is no such column, or one of the answer's name, or one twice.
     """
     listed = ", ".join(names) or "none"
-    if column not in names:
+    if column is not None and column not in names:
         raise FactoryError(f"{source}: expected a column {column!r}, got {listed}", hint="name it with --column")
-    taken = [name for name in ANSWER_COLUMNS if name in names]
+    taken = [name for name in answers if name in names]
     if taken:
         raise FactoryError(
             f"{source}: has a column {taken[0]!r}, which is what the answers are called",

@@ -7,6 +7,7 @@ row. What the footer declares is checked before anything is unpacked; texts stay
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ class Parquet:
     """A Parquet file; `label` and `probability` are added as its last columns."""
 
     source: Path
-    column: str
+    column: str | None
+    """Of the texts; None where whole rows of a table are asked."""
+    answers: tuple[str, ...] = ANSWER_COLUMNS
 
     @property
     def n_rows(self) -> int:
@@ -57,7 +60,7 @@ class Parquet:
                 for batch in self._readable(batches):
                     self._check_texts(batch, texts, group)
                     rows = _plain(batch, schema)
-                    yield Part(number, rows, rows.column(self.column).to_pylist())
+                    yield Part(number, rows, self._asked(rows))
                     number += 1
 
     def write(self, part: Part, answers: Answers, path: Path) -> None:
@@ -66,7 +69,7 @@ class Parquet:
         import pyarrow.parquet as pq
 
         table = part.rows
-        for name, kind in zip(ANSWER_COLUMNS, (pa.string(), pa.float64()), strict=True):
+        for name, kind in self._added():
             values = [None if answer is None else answer.get(name) for answer in answers]
             table = table.append_column(name, pa.array(values, kind))
         with path.open("wb") as file:
@@ -79,7 +82,7 @@ class Parquet:
         import pyarrow.parquet as pq
 
         schema = self._footer.schema_arrow
-        for name, kind in zip(ANSWER_COLUMNS, (pa.string(), pa.float64()), strict=True):
+        for name, kind in self._added():
             schema = schema.append(pa.field(name, kind))
         with path.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
             some: list[Any] = []
@@ -93,6 +96,24 @@ class Parquet:
                 writer.write_table(pa.concat_tables(some))
             writer.close()
             _sync(file)
+
+    def _added(self) -> list[tuple[str, Any]]:
+        """Return the columns of the answers with their types."""
+        import pyarrow as pa
+
+        return [(name, pa.string() if name == "label" else pa.float64()) for name in self.answers]
+
+    def _asked(self, rows: Any) -> list[Any]:
+        """Return what is asked: the texts, or the rows as JSON has them."""
+        try:
+            if self.column is not None:
+                texts: list[Any] = rows.column(self.column).to_pylist()
+                return texts
+            return [{name: _cell(cell) for name, cell in row.items()} for row in rows.to_pylist()]
+        except UnicodeDecodeError as error:
+            raise FactoryError(
+                f"{self.source}: has a text that is not UTF-8: byte 0x{error.object[error.start]:02X}"
+            ) from error
 
     @cached_property
     def _footer(self) -> Any:
@@ -117,9 +138,9 @@ class Parquet:
             raise FactoryError(f"{self.source}: cannot be unpacked: {_first_line(error)}") from error
 
     def _check_schema(self, schema: Any) -> None:
-        check_columns(self.source, schema.names, self.column)
-        kind = schema.field(self.column).type
-        if not _is_text(kind):
+        check_columns(self.source, schema.names, self.column, self.answers)
+        kind = schema.field(self.column).type if self.column is not None else None
+        if kind is not None and not _is_text(kind):
             raise FactoryError(f"{self.source}: expected texts in column {self.column!r}, got {kind}")
         for column in self._leaves():
             is_nested = column.max_repetition_level > 0 or "." in column.path
@@ -171,6 +192,15 @@ class Parquet:
                 f"more than {MAX_PART_BYTES:,}",
                 hint="a text is repeated, or rows are very long: cut them first",
             )
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell as JSON has it: dates as text, a decimal as a number, NaN as nothing known."""
+    if isinstance(value, float):
+        return value if value == value else None
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def _is_text(kind: Any) -> bool:

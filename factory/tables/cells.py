@@ -25,6 +25,9 @@ _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
 _SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _MIDNIGHT = re.compile(r"[T ]00:00(:00(\.0+)?)?Z?$")
 
+FEW_CELLS = 64
+"""Above this, cells are looked at for repetition first."""
+
 WrongCells = list[tuple[int, str]]
 """Position and reason of each cell that is none."""
 
@@ -61,6 +64,9 @@ def read_cells(column: Column, values: Sequence[Any]) -> tuple["pyarrow.Array", 
     fast = _read_numbers(column, values) if column.kind.is_number else None
     if fast is not None:
         return fast, []
+    packed = _packed(values) if len(values) >= FEW_CELLS else None
+    if packed is not None:
+        return _unpacked(column, *packed)
     codes = frozenset(map(_plain, column.missing_codes))
     cells: list[Any] = [None] * len(values)
     wrong: WrongCells = []
@@ -70,6 +76,25 @@ def read_cells(column: Column, values: Sequence[Any]) -> tuple["pyarrow.Array", 
         except WrongCell as error:
             wrong.append((position, str(error)))
     return pa.array(cells, type=arrow_type(column.kind)), wrong
+
+
+def _packed(values: Sequence[Any]) -> tuple[list[Any], list[int]] | None:
+    """Return the different texts among cells and which of them each is; None where they are not mostly repeated."""
+    if not set(map(type, values)) <= {str, type(None)}:  # 1, 1.0 and True would count as one
+        return None
+    place: dict[Any, int] = {}
+    places = [place.setdefault(value, len(place)) for value in values]
+    return (list(place), places) if len(place) < len(values) // 2 else None
+
+
+def _unpacked(column: Column, different: Sequence[Any], places: Sequence[int]) -> tuple["pyarrow.Array", WrongCells]:
+    """Read each different text once, and put what it is everywhere it stands."""
+    import pyarrow as pa
+
+    cells, wrong = read_cells(column, different)
+    why = dict(wrong)
+    found = cells.take(pa.array(places, pa.int32()))
+    return found, [(position, why[place]) for position, place in enumerate(places) if place in why] if why else []
 
 
 def _read_cell(column: Column, value: Any, codes: frozenset[str]) -> Any:

@@ -9,13 +9,14 @@ from pydantic import BaseModel
 
 from factory import __version__
 from factory.serving.http.batching import Batcher
-from factory.serving.http.chat import chat
+from factory.serving.http.chat import chat, models
 from factory.serving.http.guard import Guard
 from factory.serving.http.journal import TextLog
 from factory.serving.http.live import Live
 from factory.serving.http.metrics import Metrics
 from factory.serving.http.predicting import predicting
 from factory.serving.http.problems import documented, install
+from factory.serving.http.rows import document_rows, rows_of_table
 from factory.serving.http.service import Service
 from factory.serving.http.settings import Settings
 
@@ -75,8 +76,12 @@ def make_app(settings: Settings, live: Live) -> FastAPI:
     )
     install(app)
     service = Service(live, batcher, metrics, text_log)
-    for router in (watching(service), predicting(service), chat(service)):
+    is_table = live.current.student.is_table
+    routers = (rows_of_table(service), models(service)) if is_table else (predicting(service), chat(service))
+    for router in (watching(service), *routers):
         app.include_router(router)
+    if is_table:
+        document_rows(app, live.current.student)
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     if settings.key is not None:
         _document_key(app)

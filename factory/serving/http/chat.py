@@ -110,6 +110,14 @@ def chat(service: Service) -> APIRouter:
         said = {**head, "model": _model_id(opened), "labels": opened.student.labels, "data": data, "usage": usage}
         return Response(to_json(said), media_type="application/json")
 
+    router.include_router(models(service, prefix=""))
+    return router
+
+
+def models(service: Service, prefix: str = "/v1") -> APIRouter:
+    """Make the routes that name the model."""
+    router = APIRouter(prefix=prefix, responses=documented())
+
     @router.get("/models")
     async def models() -> dict[str, Any]:
         """List the one model there is."""

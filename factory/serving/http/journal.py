@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from factory.errors import FactoryError
-from factory.release.predict import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +57,12 @@ class TextLog:
                 f"{path}: the text log cannot be written: {error.strerror}", hint="name a file in an existing folder"
             ) from error
 
-    def write(self, request_id: str, texts: Sequence[str], answers: Sequence[Answer], version: int) -> bool:
+    def write(self, request_id: str, texts: Sequence[Any], answers: Sequence[Any], version: int) -> bool:
         """Append a line for each text.
 
         Args:
             request_id: The `x-request-id` of the answer; lines are numbered after it.
-            texts: What was asked.
+            texts: What was asked; of a table, rows.
             answers: What was said.
             version: Of the model.
 
@@ -75,9 +74,8 @@ class TextLog:
             {
                 "time": now,
                 "id": f"{request_id}-{number}",
-                "text": text,
-                "label": answer["label"],
-                "probability": answer["probability"],
+                **({"text": text} if isinstance(text, str) else {"features": text}),
+                **{key: answer[key] for key in ("label", "probability", "value") if key in answer},
                 "version": version,
             }
             for number, (text, answer) in enumerate(zip(texts, answers, strict=True))

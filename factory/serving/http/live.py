@@ -15,6 +15,7 @@ from typing import Protocol
 from factory.errors import ArtifactCorrupt
 from factory.release.files import Files
 from factory.release.predict import Answer, ArtifactError, Predictor
+from factory.serving.example import example_row
 from factory.serving.http.locate import Located
 from factory.store import Artifact
 
@@ -87,7 +88,9 @@ def open_version(
     except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
         raise ArtifactCorrupt(str(error), hint="build the task again") from error
     try:
-        predictor.predict(["warm up"])  # here a graph that opens and does not run is found, and memory is set aside
+        predictor.predict(
+            [example_row(predictor) if predictor.is_table else "warm up"]
+        )  # here a graph that opens and does not run is found, and memory is set aside
     except Exception as error:  # onnxruntime has no public base class for its errors
         raise ArtifactCorrupt(f"{folder}: opens, and does not answer: {error}", hint="build the task again") from error
     return Opened(name, located, predictor, wrap(predictor))

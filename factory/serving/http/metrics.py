@@ -44,7 +44,7 @@ class Metrics:
 
     def answers(self, version: int, answers: Sequence[Answer]) -> None:
         """Count answers by label and by the tier of a cascade that gave them."""
-        tally = Tally((answer["label"], str(answer.get("tier", "student"))) for answer in answers)
+        tally = Tally((answer.get("label", "number"), str(answer.get("tier", "student"))) for answer in answers)
         for (label, tier), n_texts in tally.items():
             self._answers.labels(str(version), label, tier).inc(n_texts)
 

@@ -1,4 +1,7 @@
-"""Every refusal as one JSON shape, the one that OpenAI's clients read; it never repeats what was sent."""
+"""Every refusal as one JSON shape, the one that OpenAI's clients read.
+
+It never repeats what was sent, but the cell of a row that is none: who sent it must find it.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -8,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+
+from factory.release.predict import WrongInput
 
 
 class Problem(Exception):
@@ -19,6 +24,12 @@ class Problem(Exception):
         self.code = code
         self.message = message
         self.param = param
+
+
+def wrong_row(error: WrongInput) -> Problem:
+    """Return the refusal of a row of a table that cannot be answered; the message names its column."""
+    message = error.message.encode("ascii", "backslashreplace").decode()
+    return Problem(422, "wrong_row", f"rows.{error.position}: {message}"[:500], param=f"rows.{error.position}")
 
 
 class ProblemBody(BaseModel):

@@ -14,7 +14,7 @@ from factory.students.linear import LinearHead, choose, fit_head
 from factory.students.tables.base import TableStudent
 from factory.students.tables.encoding import Input, Matrix
 from factory.students.tables.features import Feature, choose_features, expand, signs_of
-from factory.students.tables.targets import Answers
+from factory.students.tables.targets import Answers, drawn
 from factory.students.tables.trees import make_model
 from factory.students.targets import Targets
 
@@ -120,12 +120,15 @@ class TableLinear(TableStudent):
     """Inverse of the L2 penalty of a classification; null: chosen."""
     balanced: bool = False
     """Give every label the same total weight."""
+    most_rows: Annotated[int, Field(ge=100)] = 200_000
+    """Training rows; of more, as many are drawn: weights of a hundred features are sure long before."""
 
     def learn(
         self, matrix: Matrix, inputs: tuple[Input, ...], answers: Answers, n_labels: int, *, seed: int
     ) -> Weighted:
         """Fit; a feature whose weight goes against `monotone` is left out, and the others are fitted again."""
         features = choose_features(matrix, inputs, missing=True)
+        matrix, answers = drawn(matrix, answers, self.most_rows, seed)
         while True:
             fitted = self._fit(matrix, features, answers, n_labels, seed)
             against = _against(fitted.head, signs_of(features, inputs))

@@ -67,6 +67,18 @@ def answers_of(rows: "Dataset", table: Table, *, balanced: bool = False) -> Answ
     return Answers(found.rows, found.values, found.weights * (even / totals[found.values.astype(np.int64)]))
 
 
+def drawn(matrix: NDArray[np.float32], answers: Answers, most: int, seed: int) -> tuple[NDArray[np.float32], Answers]:
+    """Return at most so many rows with their answers, drawn at random and in their order."""
+    if len(matrix) <= most:
+        return matrix, answers
+    chosen = np.zeros(len(matrix), dtype=bool)
+    chosen[np.random.default_rng(seed).choice(len(matrix), most, replace=False)] = True
+    place = np.cumsum(chosen) - 1
+    of_chosen = chosen[answers.rows]
+    kept = Answers(place[answers.rows[of_chosen]], answers.values[of_chosen], answers.weights[of_chosen])
+    return matrix[chosen], kept
+
+
 def _require(values: NDArray[np.float64]) -> None:
     if np.isnan(values).any():
         raise FactoryError(

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from factory.events import Progressed, emit
@@ -15,6 +16,9 @@ from factory.students.tables.folds import MOST_FOLDED_ROWS, fold_numbers
 from factory.students.tables.search import Tuned, search
 from factory.students.training import FittedStudent
 from factory.tables.priors import Priors
+
+MOST_SEEN = 250_000
+"""Rows that a student learns from where it is only judged: what is released learns from all."""
 
 
 class FitTableParams(Model):
@@ -75,7 +79,8 @@ def cross_predict_table(
         priors: What a teacher believes of the columns, for students that take it.
 
     Returns:
-        Out-of-fold probabilities or numbers in order of the rows; of a large table those of one part of it.
+        Out-of-fold probabilities or numbers in order of the rows; of a large table those of one part of it, by a
+        student that learned from `MOST_SEEN` of the other rows.
     """
     kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
     folds = fold_numbers(kept, params.n_folds, seed=params.seed)
@@ -85,7 +90,7 @@ def cross_predict_table(
     for number, fold in enumerate(held_folds):
         emit(Progressed("cross-predict", number, len(held_folds), "folds", note=params.student))
         student = make_table_student(params.student, _hyperparameters(params, tuned, priors))
-        student.fit(kept.select(np.flatnonzero(folds != fold)), params.table, seed=params.seed)
+        student.fit(kept.select(_seen(folds != fold, params.seed)), params.table, seed=params.seed)
         held = np.flatnonzero(folds == fold)
         answers[held] = student.predict_proba(kept.select(held))
     emit(Progressed("cross-predict", len(held_folds), len(held_folds), "folds", note=params.student))
@@ -99,6 +104,14 @@ def cross_predict_table(
 def _hyperparameters(params: FitTableParams, tuned: Tuned | None, priors: Priors | None) -> dict[str, Any]:
     found = {**params.params, **(tuned.params if tuned else {})}
     return {**found, "priors": priors.as_json()} if priors is not None else found
+
+
+def _seen(is_seen: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
+    """Return the positions of rows to learn from: all of them, or as many as tell students apart."""
+    seen = np.flatnonzero(is_seen)
+    if len(seen) <= MOST_SEEN:
+        return seen
+    return np.sort(np.random.default_rng(seed).choice(seen, MOST_SEEN, replace=False))
 
 
 TUNE = Stage("tune", 1, FitTableParams, tune, Tuned)
