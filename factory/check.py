@@ -11,7 +11,20 @@ from pydantic import TypeAdapter, ValidationError
 from factory.data import DataFile, Survey, survey
 from factory.encoders import encoder_problem
 from factory.errors import Problem, SpecError
-from factory.spec import REVIEWED_FILE, Data, Kind, Label, Plugin, Rule, Spec, TeacherSpec, parse_spec, spec_source
+from factory.spec import (
+    ORDERED_FILE,
+    REVIEWED_FILE,
+    UNLABELLED,
+    Data,
+    Kind,
+    Label,
+    Plugin,
+    Rule,
+    Spec,
+    TeacherSpec,
+    parse_spec,
+    spec_source,
+)
 from factory.spec_errors import not_among, problems_of, shown, suggestion
 from factory.spec_source import KeyPath, Source
 from factory.spec_table import Column, Table
@@ -25,6 +38,8 @@ CHARS_PER_TOKEN = 5
 TEXT_TOKENS = 256
 """What a prompt needs beside description and labels: the text, the question, the answer."""
 DATA_FILES = tuple(key for key in Data.model_fields if key != "licence")
+WRITTEN_FILES = {"reviewed": REVIEWED_FILE, "ordered": ORDERED_FILE}
+"""What commands write beside the spec; found where the spec does not name it."""
 """Keys of the spec that name files."""
 FEW_HOLDOUT_ROWS = 100
 """Below this a 95% interval of an accuracy is wider than a tenth."""
@@ -91,8 +106,8 @@ def check_task(folder: Path) -> Task:
 def _survey(key: str, file: DataFile, names: Sequence[str] | None, table: Table | None) -> Survey:
     """Look through one data file, of texts or of the table given."""
     if table is not None:
-        return survey_table(file.path, table, needs_target=key != "pool", repeats=key == "holdout")
-    return survey(file.path, labels=None if key == "pool" else names, contradictions=key == "holdout")
+        return survey_table(file.path, table, needs_target=key not in UNLABELLED, repeats=key == "holdout")
+    return survey(file.path, labels=None if key in UNLABELLED else names, contradictions=key == "holdout")
 
 
 def _survey_warnings(key: str, file: DataFile, names: Sequence[str] | None, found: Survey) -> list[str]:
@@ -292,6 +307,7 @@ def _voter_problems(source: Source) -> list[Problem]:
     voters = _plugins_in(source, ("labelling", "voters"))
     has_pool = _value_at(source, ("data", "pool")) is not None
     has_pool &= _value_at(source, ("labelling", "label_pool")) != 0
+    has_pool |= _value_at(source, ("data", "ordered")) is not None or (source.file.parent / ORDERED_FILE).exists()
     found = wrong_teachers(voters, declared if isinstance(declared, dict) else (), has_pool=has_pool)
     return [source.problem(source.existing(path), message) for path, message in found]
 
@@ -331,8 +347,9 @@ def _data_files(source: Source) -> tuple[dict[str, DataFile], list[Problem]]:
     problems: list[Problem] = []
     for key in DATA_FILES:
         name = _value_at(source, ("data", key))
-        if key == "reviewed" and ("data", key) not in source.lines and (source.file.parent / REVIEWED_FILE).exists():
-            name = REVIEWED_FILE
+        written = WRITTEN_FILES.get(key)
+        if written and ("data", key) not in source.lines and (source.file.parent / written).exists():
+            name = written
         if not isinstance(name, str):
             continue
         found = _locate(source.file.parent, name.strip())

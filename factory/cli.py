@@ -23,7 +23,7 @@ from factory.commands.rows import review, why
 from factory.commands.serve import serve
 from factory.commands.task import build, check, plan, schema
 from factory.commands.verdict import verdict
-from factory.commands.watch import watch
+from factory.commands.watch import improve, watch
 from factory.errors import FactoryError
 
 app = typer.Typer(
@@ -86,7 +86,7 @@ def _options(
 
 
 TASKS = (init, check, schema, plan, build)
-MODELS = (predict, explain, serve, verdict, watch, models, compare, promote, rollback, export)
+MODELS = (predict, explain, serve, verdict, watch, improve, models, compare, promote, rollback, export)
 ROWS = (why, review)
 for command in (*TASKS, *MODELS, *ROWS):
     app.command()(command)

@@ -34,6 +34,9 @@ from factory.spec_teacher import TeacherSpec as TeacherSpec
 
 SPEC_FILE = "spec.yaml"
 REVIEWED_FILE = "reviewed.jsonl"
+ORDERED_FILE = "ordered.jsonl"
+UNLABELLED = frozenset({"pool", "ordered"})
+"""Data files whose rows need no label; one that is there is not read."""
 """Beside it, where a spec names no other: rows that people labelled in a review."""
 
 MOST_CHARS = 4_000
@@ -79,6 +82,9 @@ class Data(Model):
     reviewed: str | None = None
     """Rows that people labelled because no other labeller could; written by `factory review import` and trained on.
     Default: `reviewed.jsonl`, where it exists."""
+    ordered: str | None = None
+    """Texts that a model in use lacked; written by `factory improve`. The teacher labels every one of them. Default:
+    `ordered.jsonl`, where it exists."""
     ceiling: str | None = None
     """Real labelled rows that are not trained on: they give the ceiling the student is compared with."""
     calibration: str | None = None

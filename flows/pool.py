@@ -31,6 +31,30 @@ class Labelled:
     """Of the others, by title of the voter."""
 
 
+def label_real(
+    task: Task, files: Mapping[str, Artifact[Rows]], teachers: Mapping[str, Teacher], run: Runner
+) -> Labelled | None:
+    """Let the teachers label real texts: all that were ordered, and a choice from the pool.
+
+    Args:
+        task: The task.
+        files: Its data files, of which `ordered` and `pool` are looked at.
+        teachers: Whom to ask, by name.
+        run: Runs the stages.
+
+    Returns:
+        Silver rows; None where there is nothing to label.
+    """
+    found = {}
+    if "pool" in files and task.spec.labelling.label_pool:
+        found["pool"] = label_pool(task, files["pool"], teachers, run)
+    if "ordered" in files:
+        found["ordered"] = _ask_all(task, files["ordered"], "ordered", teachers, run)
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    return _together(found, "real", run)
+
+
 def label_pool(task: Task, pool: Artifact[Rows], teachers: Mapping[str, Teacher], run: Runner) -> Labelled:
     """Let the teachers label typical rows of the pool, then rows that a student of the first half is unsure about.
 
@@ -61,20 +85,32 @@ def label_pool(task: Task, pool: Artifact[Rows], teachers: Mapping[str, Teacher]
         resources=encoder,
     )
     second = _ask_all(task, chosen, 2, teachers, run)
-
-    def both(suffix: str, one: Artifact[Rows], other: Artifact[Rows]) -> Artifact[Rows]:
-        return run(named(GATHER, suffix), GatherParams(), inputs={"first": one, "second": other})
-
-    others = {title: both(f"pool-{title}", rows, second.others[title]) for title, rows in first.others.items()}
-    return Labelled(both("pool", first.rows, second.rows), others)
+    return _together({"first": first, "second": second}, "pool", run)
 
 
-def _ask_all(task: Task, chosen: Artifact[Rows], half: int, teachers: Mapping[str, Teacher], run: Runner) -> Labelled:
+def _together(parts: Mapping[str, Labelled], name: str, run: Runner) -> Labelled:
+    """Gather what was labelled at several times, teacher by teacher."""
+    rows = run(named(GATHER, name), GatherParams(), inputs={key: part.rows for key, part in parts.items()})
+    titles = next(iter(parts.values())).others
+    others = {
+        title: run(
+            named(GATHER, f"{name}-{title}"),
+            GatherParams(),
+            inputs={key: part.others[title] for key, part in parts.items()},
+        )
+        for title in titles
+    }
+    return Labelled(rows, others)
+
+
+def _ask_all(
+    task: Task, chosen: Artifact[Rows], which: int | str, teachers: Mapping[str, Teacher], run: Runner
+) -> Labelled:
     """Let each teacher among the voters label some rows; without one there, the task's teacher in the usual way."""
     spec = task.spec
     labelled: dict[str, Artifact[Rows]] = {}
     for voter in _asked(task):
-        suffix = f"pool-{half}-{voter.title}" if labelled else f"pool-{half}"
+        suffix = f"pool-{which}-{voter.title}" if labelled else f"pool-{which}"
         params = AnnotateParams(description=spec.description, labels=spec.labels, ask=voter.ask)
         resources = {"teacher": teachers[voter.source]}
         labelled[voter.title] = run(named(ANNOTATE, suffix), params, inputs={"rows": chosen}, resources=resources)

@@ -26,7 +26,7 @@ from factory.release.export import EXPORT, Exported, ExportParams
 from factory.release.measure import MEASURE, Machine, MeasureParams
 from factory.release.refusal import REFUSAL, Refusal, RefusalParams
 from factory.release.robustness import ROBUSTNESS, Robustness, RobustnessParams
-from factory.spec import Plugin
+from factory.spec import UNLABELLED, Plugin
 from factory.store import Artifact
 from factory.students.training import resources_for
 from factory.teacher import Teacher
@@ -94,19 +94,19 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     champion = pick(students, run)
     made = Made(students, champion, export(task, students[champion], rows, run))
     tiers = make_tiers(task, files, made, rows, teacher, run)
+    refusal = allow_refusal(task, files, made, rows, run)
     evaluation = judge(task, files, real, rows, made, teacher, run)
     speed = run(
         MEASURE, MeasureParams(), inputs={"exported": made.exported, "rows": rows}, resources={"machine": Machine()}
     )
     robustness = probe(task, files, made, run)
-    refusal = allow_refusal(task, files, made, rows, run)
     estimate_on_pool(files, made, rows, run)
     return Products(files, rows, taught, made, evaluation, speed, audit, tiers, robustness, refusal, written.curves)
 
 
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
-    """Read one data file of the task folder; the pool loses its labels, everything else must have one."""
-    params = ReadParams(origin=Origin.GOLD, labels=task.spec.label_names, needs_label=key != "pool")
+    """Read one data file of the task folder; what teachers label loses its labels, everything else must have one."""
+    params = ReadParams(origin=Origin.GOLD, labels=task.spec.label_names, needs_label=key not in UNLABELLED)
     return run(named(READ, key), params, resources={"file": task.files[key]})
 
 
@@ -319,4 +319,4 @@ def regime(task: Task) -> Regime:
         return Regime.AUG
     if "seeds" in task.files or "reviewed" in task.files:
         return Regime.FS
-    return Regime.Z1 if "pool" in task.files else Regime.Z0
+    return Regime.Z1 if UNLABELLED & set(task.files) else Regime.Z0

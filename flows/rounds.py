@@ -23,7 +23,7 @@ from factory.synthesis import STRATEGIES
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
 from flows.augmentation import REAL_KEYS, augment, count_real, expected_varied, real_texts
-from flows.pool import label_pool, settle
+from flows.pool import label_real, settle
 from flows.steps import Runner, ask_descriptions, named, verify_params
 
 EXPECTED_ACCEPTED_RATIO = 0.8
@@ -56,8 +56,8 @@ class Writing:
         """Let the teacher label real texts and vary labelled ones."""
         # Rows of the pool come first, so that of two that say the same the made one goes. Rows that people labelled
         # never pass a filter with made ones: made ones too near to them go.
-        if "pool" in self.files and self.task.spec.labelling.label_pool:
-            labelled = label_pool(self.task, self.files["pool"], {TEACHER: self.teacher, **self.others}, self.run)
+        labelled = label_real(self.task, self.files, {TEACHER: self.teacher, **self.others}, self.run)
+        if labelled is not None:
             self.parts["pool"] = settle(self.task, labelled, self.files.get("reviewed"), self.run)
         for name, made in augment(self.task, self.real, self.teacher, self.run).items():
             self.parts[name] = made[-1]

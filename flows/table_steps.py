@@ -10,7 +10,7 @@ from factory.evaluation.table_calibration import MEASURE_NUMBERS, NumberFit, Num
 from factory.records import Origin, Predictions, Rows
 from factory.release.export import Exported
 from factory.release.export_table import EXPORT_TABLE, ExportTableParams
-from factory.spec import Plugin
+from factory.spec import UNLABELLED, Plugin
 from factory.spec_table import Table
 from factory.store import Artifact
 from factory.students.tables.training import (
@@ -39,7 +39,7 @@ def table_of_task(task: Task) -> Table:
 
 def read_table_file(task: Task, table: Table, key: str, run: Runner) -> Artifact[Rows]:
     """Read one data file of the task folder; the pool loses its answers, everything else must have them."""
-    params = ReadTableParams(origin=Origin.GOLD, table=table, needs_target=key != "pool")
+    params = ReadTableParams(origin=Origin.GOLD, table=table, needs_target=key not in UNLABELLED)
     return run(named(READ_TABLE, key), params, resources={"file": task.files[key]})
 
 

@@ -37,6 +37,7 @@ COMMANDS = (
     "rollback",
     "export",
     "watch",
+    "improve",
     "why",
     "cache stats",
     "cache explain",

@@ -1,10 +1,14 @@
 """What is done to a task folder: check it, plan it, build it."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Outputs, TaskFolder, print_json
+
+if TYPE_CHECKING:
+    from flows.outcome import Outcome
 
 
 def check(folder: TaskFolder, json_: AsJson = False) -> None:
@@ -60,23 +64,28 @@ def build(
 
     Example: factory build tasks/snips_intent
     """
-    from factory.check import check_task
-    from factory.console import watching
-
-    task = check_task(folder)  # before Prefect is imported: a wrong spec should not take seconds to say so
-    for warning in task.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    with watching(as_json_lines=json_, quiet=quiet):
-        from flows.server import prefect_server
-
-        with prefect_server(out) as wait_for_server:
-            from flows.build import build as build_flow  # takes as long as the server needs to start
-
-            wait_for_server()
-            outcome = build_flow(folder, out)
+    outcome = run_build(folder, out, as_json_lines=json_, quiet=quiet)
     if json_:
         print_json(outcome.as_json(), indent=None)
     else:
         from flows.outcome import print_outcome
 
         print_outcome(outcome)
+
+
+def run_build(folder: Path, out: Path, *, as_json_lines: bool, quiet: bool) -> "Outcome":
+    """Build a task folder with Prefect's server beside it, showing what happens."""
+    from factory.check import check_task
+    from factory.console import watching
+
+    task = check_task(folder)  # before Prefect is imported: a wrong spec should not take seconds to say so
+    for warning in task.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    with watching(as_json_lines=as_json_lines, quiet=quiet):
+        from flows.server import prefect_server
+
+        with prefect_server(out) as wait_for_server:
+            from flows.build import build as build_flow  # takes as long as the server needs to start
+
+            wait_for_server()
+            return build_flow(folder, out)

@@ -1,4 +1,4 @@
-"""`factory watch`: are the texts of production still those the model was made for?"""
+"""`factory watch` and `factory improve`: are the texts of production still those the model was made for, and if not?"""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, print_json
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, TaskFolder, print_json
 
 DRIFT = 3
 """The exit code when drift is found."""
@@ -67,3 +67,47 @@ def watch(
             typer.echo(f"order: {written}")
     if drift.found:
         raise typer.Exit(DRIFT)
+
+
+def improve(
+    folder: TaskFolder,
+    order: Annotated[
+        Path | None, typer.Option("--order", metavar="FILE", help="Default: the newest that `watch` wrote.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", metavar="FILE", help="The log it was made from; its texts are taken.")
+    ] = None,
+    build: Annotated[bool, typer.Option("--build/--no-build", help="Build afterwards, and compare.")] = True,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+) -> None:
+    """Fill an order: put its texts beside the spec, have the teacher label them, build, and compare with what was.
+
+    Examples:
+        factory improve tasks/snips_intent --log answered.jsonl
+
+        factory improve tasks/snips_intent --order order.json --no-build    # look at ordered.jsonl first
+    """
+    from factory.commands.task import run_build
+    from flows.improve import compared_with_watched, fill_order, filled_lines
+
+    filled = fill_order(folder, outputs, order=order, log=log)
+    if not json_:
+        for line in filled_lines(filled):
+            typer.echo(line)
+    built = run_build(folder, outputs, as_json_lines=False, quiet=json_) if build else None
+    compared = compared_with_watched(outputs, filled.order, built.version.version) if built else None
+    if json_:
+        told = {
+            "file": str(filled.file),
+            "n_new": filled.n_new,
+            "n_rows": filled.n_rows,
+            "version": built and built.version.version,
+            "verdict": compared and compared.sentence,
+            "comparison": compared and compared.model_dump(mode="json"),
+        }
+        print_json(told)
+    elif not build:
+        typer.echo(f"next: factory build {folder}")
+    elif compared is not None:
+        typer.echo(f"On the holdout, {compared.sentence}. `factory promote` and `factory rollback` move the champion.")
