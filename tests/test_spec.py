@@ -86,7 +86,7 @@ seed: true
         "9: teacher.budget.tokens: expected a whole number, got 'many'",
         "9: teacher.budget.call: unknown key, not one of calls, tokens, usd; nearest: 'calls'",
         "10: studnets: unknown key, not one of name, kind, description, labels, columns, target, leave_out, rules, "
-        "data, teacher, teachers, augmentation and 10 more; nearest: 'students'",
+        "priors, data, teacher, teachers and 11 more; nearest: 'students'",
         "12: students[0].params: expected a mapping (`key: value` lines), got 3",
         "13: students[1].name: is missing",
         "14: labelling.verify: expected true or false, got 'yes'",
