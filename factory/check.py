@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from factory.data import DataFile, Survey, survey
 from factory.encoders import encoder_problem
 from factory.errors import Problem, SpecError
+from factory.labelling.reviewed import survey_reviewed
 from factory.spec import (
     ORDERED_FILE,
     REVIEWED_FILE,
@@ -107,6 +108,8 @@ def _survey(key: str, file: DataFile, names: Sequence[str] | None, table: Table 
     """Look through one data file, of texts or of the table given."""
     if table is not None:
         return survey_table(file.path, table, needs_target=key not in UNLABELLED, repeats=key == "holdout")
+    if key == "reviewed":
+        return survey_reviewed(file.path, names)
     return survey(file.path, labels=None if key in UNLABELLED else names, contradictions=key == "holdout")
 
 

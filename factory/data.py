@@ -201,8 +201,8 @@ def _scan(path: Path, labels: Sequence[str] | None, findings: Findings) -> Itera
                 is_empty = False
                 try:
                     row = parse_line(raw)
-                    text = _text_of(row)
-                    label = None if labels is None else _label_of(row)
+                    text = text_of(row)
+                    label = None if labels is None else label_of(row)
                 except WrongRow as error:
                     findings.add(number, str(error))
                     continue
@@ -257,7 +257,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _text_of(row: dict[str, Any]) -> str:
+def text_of(row: dict[str, Any]) -> str:
+    """Return the text of a line, or raise `WrongRow`."""
     text = _value_of(row, "text")
     if not isinstance(text, str):
         raise WrongRow(f"`text` must be text, got {shown(text)}")
@@ -271,7 +272,8 @@ def _text_of(row: dict[str, Any]) -> str:
     return text
 
 
-def _label_of(row: dict[str, Any]) -> str:
+def label_of(row: dict[str, Any]) -> str:
+    """Return the label of a line, or raise `WrongRow`."""
     label = _value_of(row, "label")
     if not isinstance(label, str):
         quoted = f', put it in quotes: "{shown(label)}"' if isinstance(label, bool | int | float) else ""

@@ -80,7 +80,7 @@ class Data(Model):
     train: str | None = None
     """Real labelled rows to train on, beside what is made of them and written."""
     reviewed: str | None = None
-    """Rows that people labelled because no other labeller could; written by `factory review import` and trained on.
+    """What people said about rows: which label they have, which are never trained on; written by `factory review`.
     Default: `reviewed.jsonl`, where it exists."""
     ordered: str | None = None
     """Texts that a model in use lacked; written by `factory improve`. The teacher labels every one of them. Default:

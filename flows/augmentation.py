@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from factory.check import Task
-from factory.curation import FILTERS
 from factory.curation.gather import GATHER, GatherParams
-from factory.curation.leakage import LEAKAGE
 from factory.curation.meaning import MEANING, MeaningParams
 from factory.curation.weigh import WEIGH, WeighParams
 from factory.encoders import load_encoder
@@ -17,6 +15,7 @@ from factory.store import Artifact, Resource
 from factory.synthesis.augment import AugmentParams
 from factory.synthesis.augmenters import AUGMENTERS
 from factory.teacher import Teacher
+from flows.reviewed import drop_decided, without_leaks
 from flows.steps import CEILING, REAL_ROWS, Runner, named, verify_params
 
 PER_LABEL = 40
@@ -34,13 +33,10 @@ def gather_real(task: Task, files: Mapping[str, Artifact[Rows]], run: Runner) ->
     given = {key: files[key] for key in REAL_KEYS if key in files}
     if not given:
         return None
+    for key in given.keys() & set(VARIED_KEYS):
+        given[key] = drop_decided(files, given[key], key, run)
     rows = run(named(GATHER, "real"), GatherParams(), inputs=given)
-    leakage = next((plugin for plugin in task.spec.curation if FILTERS[plugin.name] is LEAKAGE), None)
-    if leakage is None or "holdout" not in files:
-        return rows
-    inputs = {"rows": rows, "holdout": files["holdout"]}
-    params = LEAKAGE.params(**leakage.params)
-    return run(named(LEAKAGE, "real"), params, inputs=inputs, resources={"encoder": load_encoder(task.spec.encoder)})
+    return without_leaks(task, rows, files, "real", run)
 
 
 def augment(
@@ -140,7 +136,14 @@ def real_texts(
     return run(named(GATHER, "like"), GatherParams(), inputs=given)
 
 
-def with_real(task: Task, made: Artifact[Rows] | None, real: Artifact[Rows] | None, run: Runner) -> Artifact[Rows]:
+def with_real(
+    task: Task,
+    made: Artifact[Rows] | None,
+    real: Artifact[Rows] | None,
+    run: Runner,
+    *,
+    accepted: Artifact[Rows] | None = None,
+) -> Artifact[Rows]:
     """Add real rows to made ones; where there are train rows, labels weigh as much as they do among real rows.
 
     Args:
@@ -148,11 +151,13 @@ def with_real(task: Task, made: Artifact[Rows] | None, real: Artifact[Rows] | No
         made: Rows of the pool, varied and written ones, after all filters; None where nothing was made.
         real: From `gather_real`; not filtered with the others, so that no made row ever replaces one.
         run: Runs the stages.
+        accepted: Written rows that people approved of, not filtered either.
 
     Returns:
         The training rows.
     """
-    parts = {name: rows for name, rows in (("rows", made), ("real", real)) if rows is not None}
+    given = (("rows", made), ("real", real), ("accepted", accepted))
+    parts = {name: rows for name, rows in given if rows is not None}
     rows = (
         run(named(GATHER, "training"), GatherParams(), inputs=parts) if len(parts) > 1 else next(iter(parts.values()))
     )

@@ -38,6 +38,7 @@ from flows.augmentation import (
 )
 from flows.cascading import Tiers, choose_cascade, set_calibration_aside
 from flows.products import Made, Products, Trained
+from flows.reviewed import ACCEPTED, REVIEWED, gather_accepted, read_reviewed_file
 from flows.rounds import Writing, curate, fill_labels, require_two_labels
 from flows.self_training import label_rest
 from flows.steps import (
@@ -84,7 +85,7 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     """
     if task.spec.kind.is_table:
         return table_recipe(task, teacher, run)
-    files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
+    files = set_calibration_aside(task, read_files(task, run), run)
     real = gather_real(task, files, run)
     written = write_rows(task, files, real, teacher, run, others)
     rows = filter_noise(task, written.rows, run)
@@ -104,8 +105,16 @@ def recipe(task: Task, teacher: Teacher, run: Runner, others: Mapping[str, Teach
     return Products(files, rows, taught, made, evaluation, speed, audit, tiers, robustness, refusal, written.curves)
 
 
+def read_files(task: Task, run: Runner) -> dict[str, Artifact[Rows]]:
+    """Read the data files of the task folder, what people said of written rows apart from what they said of others."""
+    files = {key: read_file(task, key, run) for key in task.files}
+    return {**files, ACCEPTED: read_reviewed_file(task, ACCEPTED, run)} if REVIEWED in files else files
+
+
 def read_file(task: Task, key: str, run: Runner) -> Artifact[Rows]:
     """Read one data file of the task folder; what teachers label loses its labels, everything else must have one."""
+    if key == REVIEWED:
+        return read_reviewed_file(task, key, run)
     params = ReadParams(origin=Origin.GOLD, labels=task.spec.label_names, needs_label=key not in UNLABELLED)
     return run(named(READ, key), params, resources={"file": task.files[key]})
 
@@ -131,13 +140,14 @@ def write_rows(
     Returns:
         The training rows; with `synthesis.loop`, what further rounds made and taught is among it.
     """
-    writing = Writing(task, files, real, teacher, run, others)
+    accepted = gather_accepted(task, files, run)
+    writing = Writing(task, files, real, teacher, run, others, accepted=accepted)
     writing.begin()
     rows = fill_labels(writing)
     curves: tuple[Artifact[LearningCurve], ...] = ()
     if rows is not None and task.spec.synthesis.loop is not None:
         rows, curves = write_what_is_hard(writing, rows, task.spec.synthesis.loop)
-    rows = with_real(task, rows, real, run)
+    rows = with_real(task, rows, real, run, accepted=accepted)
     require_two_labels(writing, rows)
     return Written(rows, curves)
 

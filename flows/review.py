@@ -1,31 +1,26 @@
-"""`factory review`: what nobody agreed on goes out as a file and comes back as gold rows.
+"""`factory review`: rows of a build go to people, on a page or as a file, and come back as what they said.
 
-Labels of people are data of the task, so they are kept beside its spec, in `reviewed.jsonl`: they can be read,
-corrected and committed like any data file, the next build sees them by their content, and deleting outputs loses none.
+What people said is data of the task, so it is kept beside its spec, in `reviewed.jsonl`: it can be read, corrected and
+committed like any data file, the next build sees it by its content, and deleting outputs loses none of it.
 """
 
-import os
-import uuid
+import getpass
+import hashlib
+import subprocess
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from factory.data import read_rows
 from factory.errors import ArtifactMissing, FactoryError
-from factory.labelling.aggregate import AGGREGATE
-from factory.labelling.review import (
-    Labelled,
-    OpenItem,
-    merge,
-    open_items,
-    read_labelled,
-    require_suffix,
-    write_items,
-)
-from factory.records import Origin, Rows
-from factory.spec import REVIEWED_FILE, SPEC_FILE, load_spec
-from factory.store import Artifact
-from flows.builds import builds_of
-from flows.shelf import roots_of
+from factory.labelling.decision_journal import DecisionJournal
+from factory.labelling.review import Format, formats_of, read_returned, write_rows
+from factory.labelling.review_json import label_studio_config
+from factory.labelling.review_opinions import Known
+from factory.labelling.review_rows import Order, ReviewRow, orders
+from factory.labelling.reviewed import Settled
+from factory.reviewing.desk import Desk
+from factory.spec import REVIEWED_FILE, SPEC_FILE, Spec
+from flows.review_rows import load_text_spec, measured_texts, reviewable_rows, without_measured
 
 TASKS = Path("tasks")
 
@@ -37,67 +32,125 @@ class Imported:
     file: Path
     n_new: int
     n_open: int
-    """Rows without a label, which were left alone."""
+    """Rows about which nothing was said."""
+    disputed: tuple[str, ...]
+    """Ids of rows on which two people disagree; they were left alone."""
     n_rows: int
-    """Rows the file has now."""
+    """Rows that people have decided on in all."""
 
 
-def find_open_items(name: str, outputs: Path) -> list[OpenItem]:
-    """Find what the newest build of a task left to people.
+@dataclass(frozen=True)
+class Reviewed:
+    """A task under review."""
 
-    Args:
-        name: Name or folder of a task.
-        outputs: Where builds are.
+    folder: Path
+    spec: Spec
+    journal: DecisionJournal
 
-    Returns:
-        The items, none if all rows found agreement.
+    @property
+    def version(self) -> str:
+        """Tell what people said so far, as a build would read it, from what they say later."""
+        path = self.journal.path
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else "none"
 
-    Raises:
-        ArtifactMissing: No such task, or its builds aggregate no votes.
-    """
-    root = roots_of(outputs, name)[0]
-    for build in builds_of(root):
-        for folder in build.folders:
-            if folder.parent.name == AGGREGATE.name:
-                artifact = Artifact(folder, Rows, was_cached=True)
-                labels = [label["name"] for label in artifact.manifest["key"]["params"]["labels"]]
-                return open_items(artifact.load(), labels)
-    hint = "give the spec a pool and labelling.voters, then build; see docs/how-to/label-a-pool.md"
-    raise ArtifactMissing(f"{root.name}: no build let anybody vote on pool rows", hint=hint)
+    def said(self) -> tuple[Settled, dict[str, int]]:
+        """Return what holds, and how many decisions of each person do."""
+        settled = self.journal.settled()
+        people = Counter(one.by or "unnamed" for one in settled.standing.values())
+        return settled, dict(people.most_common())
 
 
-def export_review(name: str, file: Path, outputs: Path) -> int:
-    """Write what the newest build left to people.
+def open_review(name: str) -> Reviewed:
+    """Open what people said about a task.
 
     Args:
-        name: Name or folder of a task.
-        file: CSV or JSONL to write.
-        outputs: Where builds are.
+        name: Name of a task in `tasks/`, or its folder.
 
     Returns:
-        How many rows were written.
+        The task and its decisions.
 
     Raises:
-        FactoryError: The file exists already: it may hold somebody's work.
+        FactoryError: There is no such task folder, it is one of a table, or its file of decisions is wrong.
     """
-    require_suffix(file)
-    items = find_open_items(name, outputs)
-    try:
-        with file.open("x", encoding="utf-8", newline="") as out:
-            out.write(write_items(items, file.suffix))
-    except FileExistsError as error:
-        hint = "choose another name; labels that were filled in would be lost"
-        raise FactoryError(f"{file}: exists already", hint=hint) from error
-    return len(items)
+    folder = _task_folder(name)
+    spec = load_text_spec(folder)
+    if spec.data.reviewed is None and "reviewed" in spec.data.model_fields_set:
+        hint = "remove the line, or name a file: what people say would not be used"
+        raise FactoryError(f"{folder / SPEC_FILE}: data.reviewed is null", hint=hint)
+    path = folder / (spec.data.reviewed or REVIEWED_FILE)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise FactoryError(f"{folder / SPEC_FILE}: data.reviewed leads out of the task folder")
+    return Reviewed(folder, spec, DecisionJournal(path, spec.label_names))
 
 
-def import_review(name: str, file: Path, outputs: Path) -> Imported:
-    """Add labels that people gave to the task's reviewed rows, all of them or, if one is wrong, none.
+def make_desk(task: Reviewed, outputs: Path, *, by: str) -> Desk:
+    """Collect what a person may review.
+
+    Args:
+        task: The task.
+        outputs: Where builds are.
+        by: Who reviews.
+
+    Returns:
+        The rows of the newest build, ready to be shown.
+
+    Raises:
+        FactoryError: There is nothing to review.
+    """
+    measured = measured_texts(task.folder, task.spec)
+    rows = without_measured(reviewable_rows(task.spec.name, outputs), measured)
+    task.journal.settled()  # a wrong line is said now, not on the page
+    return Desk(task.spec, rows, task.journal, by=by, measured=measured)
+
+
+def export_review(
+    name: str,
+    file: Path,
+    outputs: Path,
+    *,
+    wanted: Format | None = None,
+    order: Order = Order.BEST,
+    limit: int | None = None,
+) -> int:
+    """Write the rows that nobody has decided on.
+
+    Args:
+        name: Name of a task in `tasks/`, or its folder.
+        file: What to write.
+        outputs: Where builds are.
+        wanted: Format; default: by the name of the file.
+        order: Which rows come first.
+        limit: Rows at most.
+
+    Returns:
+        How many rows were written. For Label Studio the labelling interface is written beside them.
+
+    Raises:
+        FactoryError: The file exists already: it may hold somebody's work; or its name does not tell the format.
+    """
+    formats = (wanted,) if wanted is not None else formats_of(file)
+    if len(formats) > 1:
+        names = " or ".join(f"--format {one}" for one in formats)
+        raise FactoryError(f"{file}: two tools read this kind of file", hint=f"add {names}")
+    task = open_review(name)
+    decided = task.journal.settled().standing
+    rows = without_measured(reviewable_rows(task.spec.name, outputs), measured_texts(task.folder, task.spec))
+    chosen = [row for row in _ordered(rows, order) if row.id not in decided][:limit]
+    _write_new(file, write_rows(chosen, formats[0]))
+    if formats[0] is Format.LABEL_STUDIO:
+        _write_new(file.with_suffix(".labels.xml"), label_studio_config(task.spec.label_names))
+    return len(chosen)
+
+
+def import_review(name: str, file: Path, outputs: Path, *, by: str = "", told: Format | None = None) -> Imported:
+    """Take over what people said in a file, all of it or, if one row is wrong, nothing.
 
     Args:
         name: Name of a task in `tasks/`, or its folder.
         file: A file that was exported and filled in.
         outputs: Where builds are.
+        by: Who filled it in, where the file does not say.
+        told: Format; default: by name and content.
 
     Returns:
         What changed.
@@ -105,24 +158,39 @@ def import_review(name: str, file: Path, outputs: Path) -> Imported:
     Raises:
         FactoryError: There is no such task folder, or a file is wrong; nothing was written.
     """
-    folder = _task_folder(name)
-    spec = load_spec(folder)
-    if spec.data.reviewed is not None and not (folder / spec.data.reviewed).resolve().is_relative_to(folder.resolve()):
-        raise FactoryError(f"{folder / SPEC_FILE}: data.reviewed leads out of the task folder")
-    target = folder / (spec.data.reviewed or REVIEWED_FILE)
+    task = open_review(name)
     try:
-        known = {item.id: item.text for item in find_open_items(spec.name, outputs)}
+        rows = {row.id: row for row in reviewable_rows(task.spec.name, outputs)}
     except ArtifactMissing:
-        known = {}  # built elsewhere: the texts in the file will do
-    returned = read_labelled(file, spec.label_names, known)
-    before = []
-    if target.exists():
-        rows = read_rows(target, labels=spec.label_names, origin=Origin.GOLD)
-        before = [Labelled(row["text"], row["label"]) for row in rows]
-    if returned.rows:
-        _replace(target, merge(before, returned.rows))
-    n_rows = len({one.text for one in (*before, *returned.rows)})
-    return Imported(target, len(returned.rows), returned.n_open, n_rows)
+        rows = {}  # built elsewhere: the texts in the file will do
+    known = Known(task.spec.label_names, rows, measured_texts(task.folder, task.spec))
+    returned = read_returned(file, known, by=by, told=told)
+    before = task.journal.keys()
+    new = [one for one in returned.decisions if one.key not in before]
+    task.journal.append(new)
+    n_rows = len(task.journal.settled().standing)
+    return Imported(task.journal.path, len(new), returned.n_open, returned.disputed, n_rows)
+
+
+def who_reviews(folder: Path) -> str:
+    """Return the name a person goes by: git's, else that of the account."""
+    try:
+        asked = subprocess.run(
+            ["git", "config", "user.name"], cwd=folder, capture_output=True, text=True, timeout=5, check=False
+        )
+        name = asked.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        name = ""
+    if name:
+        return name[:200]
+    try:
+        return getpass.getuser()
+    except OSError:
+        return "unnamed"
+
+
+def _ordered(rows: list[ReviewRow], order: Order) -> list[ReviewRow]:
+    return [rows[at] for at in orders(rows)[order]]
 
 
 def _task_folder(name: str) -> Path:
@@ -132,14 +200,10 @@ def _task_folder(name: str) -> Path:
     raise FactoryError(f"{name}: no task folder has this name", hint="give the folder that holds spec.yaml")
 
 
-def _replace(path: Path, content: str) -> None:
-    """Write a file whole or not at all."""
-    work = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+def _write_new(path: Path, content: str) -> None:
     try:
-        with work.open("x", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+        with path.open("x", encoding="utf-8", newline="") as out:
+            out.write(content)
+    except FileExistsError as error:
+        hint = "choose another name; labels that were filled in would be lost"
+        raise FactoryError(f"{path}: exists already", hint=hint) from error

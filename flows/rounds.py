@@ -24,6 +24,7 @@ from factory.synthesis.strategy import WriteParams
 from factory.teacher import Teacher
 from flows.augmentation import REAL_KEYS, augment, count_real, expected_varied, real_texts
 from flows.pool import label_real, settle
+from flows.reviewed import ACCEPTED, count_accepted, drop_decided
 from flows.steps import Runner, ask_descriptions, named, verify_params
 
 EXPECTED_ACCEPTED_RATIO = 0.8
@@ -49,6 +50,8 @@ class Writing:
     """What has been made, by whom and in which round; gathered after each."""
     steps: list[Artifact[Rows]] = field(default_factory=list)
     """All that was asked of the teacher on the way, with what was rejected."""
+    accepted: Artifact[Rows] | None = None
+    """Written rows that people approved of: counted as written, and trained on."""
     like: Artifact[Rows] | None = None
     """Real texts that written ones shall be like."""
 
@@ -145,6 +148,7 @@ def fill_labels(writing: Writing) -> Artifact[Rows] | None:
         if known is None and (round_ or is_enough):
             break  # a plan: more rounds, and rows for labels that the pool lacks, are only known when they are needed
         counts = Counter(known.kept["label"]) if known else expected_varied(writing.task)
+        counts += count_accepted(writing.accepted, run)
         missing = {label: max(0, per_label - n_real[label] - counts[label]) for label in spec.label_names}
         if not any(missing.values()) or not spec.synthesis.strategies or writing.ended_early:
             break
@@ -162,7 +166,8 @@ def curate(
 ) -> Artifact[Rows]:
     """Apply the spec's filters that need no trained student, in spec order."""
     encoder = load_encoder(task.spec.encoder)
-    protected = {key: files[key] for key in ("holdout", *REAL_KEYS) if key in files}
+    protected = {key: files[key] for key in ("holdout", *REAL_KEYS, ACCEPTED) if key in files}
+    rows = drop_decided(files, rows, suffix, run)
     for plugin in task.spec.curation:
         stage = FILTERS[plugin.name]
         if stage is LABEL_NOISE:

@@ -13,15 +13,17 @@ from factory.check import check_task
 from factory.data import READ, DataFile, ReadParams
 from factory.errors import FactoryError, SpecError
 from factory.labelling.aggregate import AGGREGATE, AggregateParams
-from factory.labelling.review import Labelled, merge, read_labelled
+from factory.labelling.review import read_returned
+from factory.labelling.review_opinions import Known
+from factory.labelling.review_rows import Order
 from factory.records import Origin, row_id
 from factory.spec import Label, Plugin
 from factory.store import run_stage
 from factory.teacher import open_teacher
 from flows.augmentation import gather_real
 from flows.builds import BuildNote
-from flows.recipe import Regime, read_file, regime, write_rows
-from flows.review import export_review, import_review
+from flows.recipe import Regime, read_files, regime, write_rows
+from flows.review import export_review, import_review, open_review
 from tests.conftest import Factory
 from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, make_task, texts_of
@@ -83,7 +85,7 @@ def fill_in(file: Path, labels: list[str]) -> None:
 def test_what_goes_out_comes_back_word_for_word(place: tuple[Path, Path, Path], name: str) -> None:
     folder, outputs, tmp_path = place
     file = tmp_path / name
-    assert export_review(str(folder), file, outputs) == 4
+    assert export_review(str(folder), file, outputs, order=Order.BUILT) == 4
     fill_in(file, ["weather", "music", "", "table"])
     done = import_review(str(folder), file, outputs)
     assert (done.n_new, done.n_open, done.n_rows) == (3, 1, 3)
@@ -96,7 +98,7 @@ def test_what_goes_out_comes_back_word_for_word(place: tuple[Path, Path, Path], 
 @pytest.mark.parametrize("name", ["open.csv", "open.jsonl"])
 def test_a_file_from_another_machine_needs_no_build(place: tuple[Path, Path, Path], name: str) -> None:
     folder, outputs, tmp_path = place
-    export_review("scripted", tmp_path / name, outputs)
+    export_review(str(folder), tmp_path / name, outputs)
     fill_in(tmp_path / name, ["weather"] * 4)
     import_review(str(folder), tmp_path / name, tmp_path / "nothing")
     assert len((folder / "reviewed.jsonl").read_text(encoding="utf-8").splitlines()) == 4
@@ -104,12 +106,13 @@ def test_a_file_from_another_machine_needs_no_build(place: tuple[Path, Path, Pat
 
 def test_what_is_exported_says_who_voted_for_what(place: tuple[Path, Path, Path]) -> None:
     folder, outputs, tmp_path = place
-    export_review(str(folder), tmp_path / "open.jsonl", outputs)
+    export_review(str(folder), tmp_path / "open.jsonl", outputs, order=Order.BUILT)
     first = json.loads((tmp_path / "open.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert first == {
         "id": row_id(TEXTS[0]),
         "text": TEXTS[0],
         "label": None,
+        "suggestion": "weather",
         "votes": {"teacher": "weather", "nearest-description": "table"},
         "probabilities": {"weather": 0.5, "music": 0.0, "table": 0.5},
     }
@@ -164,21 +167,21 @@ def test_every_bad_row_is_named_with_its_line_and_nothing_is_written(place: tupl
 def test_what_is_no_table_is_said_to_be_none(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / "open.csv").write_bytes(content)
     with pytest.raises(SpecError, match=why):
-        read_labelled(tmp_path / "open.csv", NAMES, {})
+        read_returned(tmp_path / "open.csv", Known(NAMES, {}))
 
 
 def test_lines_that_are_no_objects_are_named(tmp_path: Path) -> None:
     (tmp_path / "open.jsonl").write_text('{"id": "a", "label": 3}\nnope\n{"label": "music"}\n', encoding="utf-8")
     with pytest.raises(SpecError) as caught:
-        read_labelled(tmp_path / "open.jsonl", NAMES, {"a": "text"})
+        read_returned(tmp_path / "open.jsonl", Known(NAMES, {}))
     assert [problem.line for problem in caught.value.problems] == [1, 2, 3]
 
 
 def test_a_missing_file_and_an_unknown_format_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="No such file"):
-        read_labelled(tmp_path / "open.csv", NAMES, {})
-    with pytest.raises(FactoryError, match=r"expected a file called \.csv or \.jsonl"):
-        read_labelled(tmp_path / "open.xlsx", NAMES, {})
+        read_returned(tmp_path / "open.csv", Known(NAMES, {}))
+    with pytest.raises(FactoryError, match=r"expected a file called \.csv, \.jsonl or \.json"):
+        read_returned(tmp_path / "open.xlsx", Known(NAMES, {}))
 
 
 def test_somebodys_work_is_not_overwritten(place: tuple[Path, Path, Path]) -> None:
@@ -189,30 +192,34 @@ def test_somebodys_work_is_not_overwritten(place: tuple[Path, Path, Path]) -> No
         export_review(str(folder), tmp_path / "open.csv", outputs)
 
 
-def test_a_second_opinion_replaces_the_first(place: tuple[Path, Path, Path]) -> None:
+def test_a_second_opinion_replaces_the_first_and_the_file_keeps_both(place: tuple[Path, Path, Path]) -> None:
     folder, outputs, tmp_path = place
+    ids = [row_id(text) for text in TEXTS]
     for number, label in enumerate(("music", "table")):
-        file = tmp_path / f"{number}.jsonl"
-        export_review(str(folder), file, outputs)
-        fill_in(file, [label, "", "", "music"])
-        done = import_review(str(folder), file, outputs)
+        file = tmp_path / f"{number}.csv"
+        file.write_text(f"id,label\n{ids[0]},{label}\n{ids[3]},music\n", encoding="utf-8")
+        done = import_review(str(folder), file, outputs, by="Ada")
     assert done.n_rows == 2
-    rows = [json.loads(line) for line in (folder / "reviewed.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["label"] for row in rows] == ["table", "music"]
-
-
-def test_merging_keeps_order_and_texts() -> None:
-    merged = merge([Labelled("a", "x"), Labelled("b", "y")], [Labelled("b", "x"), Labelled("☔", "y")])
-    assert [json.loads(line) for line in merged.splitlines()] == [
-        {"text": "a", "label": "x"}, {"text": "b", "label": "x"}, {"text": "☔", "label": "y"},
+    settled, people = open_review(str(folder)).said()
+    assert [(row, decision.label) for row, decision in settled.standing.items()] == [
+        (ids[0], "table"), (ids[3], "music"),
     ]  # fmt: skip
+    assert people == {"Ada": 2}
+    assert len((folder / "reviewed.jsonl").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_a_file_that_is_imported_twice_counts_once(place: tuple[Path, Path, Path]) -> None:
+    folder, outputs, tmp_path = place
+    file = tmp_path / "open.csv"
+    file.write_text(f"id,label\n{row_id(TEXTS[0])},music\n", encoding="utf-8")
+    assert [import_review(str(folder), file, outputs).n_new for _ in range(2)] == [1, 0]
 
 
 def test_a_file_of_the_task_that_is_broken_stays_as_it_is(place: tuple[Path, Path, Path]) -> None:
     folder, outputs, tmp_path = place
-    (folder / "reviewed.jsonl").write_text('{"text": "a", "label": "gone"}\n', encoding="utf-8")
     export_review(str(folder), tmp_path / "open.jsonl", outputs)
     fill_in(tmp_path / "open.jsonl", ["music"] * 4)
+    (folder / "reviewed.jsonl").write_text('{"text": "a", "label": "gone"}\n', encoding="utf-8")
     with pytest.raises(SpecError, match="gone"):
         import_review(str(folder), tmp_path / "open.jsonl", outputs)
     assert (folder / "reviewed.jsonl").read_text(encoding="utf-8") == '{"text": "a", "label": "gone"}\n'
@@ -220,7 +227,7 @@ def test_a_file_of_the_task_that_is_broken_stays_as_it_is(place: tuple[Path, Pat
 
 def test_the_next_build_trains_on_what_came_back(place: tuple[Path, Path, Path]) -> None:
     folder, outputs, tmp_path = place
-    export_review(str(folder), tmp_path / "open.csv", outputs)
+    export_review(str(folder), tmp_path / "open.csv", outputs, order=Order.BUILT)
     fill_in(tmp_path / "open.csv", ["weather", "music", "", "table"])
     before = check_task(folder)
     import_review(str(folder), tmp_path / "open.csv", outputs)
@@ -229,7 +236,7 @@ def test_the_next_build_trains_on_what_came_back(place: tuple[Path, Path, Path])
     run = Plain(outputs / "scripted")
     teacher = open_teacher(task.spec.teacher, folder=folder, outputs=outputs)
     try:
-        files = {key: read_file(task, key, run) for key in task.files}
+        files = read_files(task, run)
         rows = write_rows(task, files, gather_real(task, files, run), teacher, run).rows.load()
     finally:
         teacher.close()
@@ -245,7 +252,7 @@ def test_what_a_person_said_outlives_a_written_text_that_says_otherwise(tmp_path
     run = Plain(tmp_path / "outputs")
     teacher = open_teacher(task.spec.teacher, folder=folder, outputs=tmp_path / "outputs")
     try:
-        files = {key: read_file(task, key, run) for key in task.files}
+        files = read_files(task, run)
         rows = write_rows(task, files, gather_real(task, files, run), teacher, run).rows.load()
     finally:
         teacher.close()
@@ -256,7 +263,7 @@ def test_what_a_person_said_outlives_a_written_text_that_says_otherwise(tmp_path
 def test_the_commands_work_and_say_what_they_did(place: tuple[Path, Path, Path], factory: Factory) -> None:
     folder, outputs, tmp_path = place
     file = tmp_path / "open.csv"
-    done = factory("review", folder, "export", "--out", file, "--outputs", outputs)
+    done = factory("review", folder, "export", "--out", file, "--order", "built", "--outputs", outputs)
     assert (done.code, done.out) == (
         0,
         f"{file}: 4 rows to label; fill in `label`, then: factory review {folder} import {file}\n",
@@ -271,14 +278,14 @@ def test_the_commands_work_and_say_what_they_did(place: tuple[Path, Path, Path],
     assert (nobody.code, "give the folder that holds spec.yaml" in nobody.err) == (1, True)
 
 
-def test_a_task_without_voters_is_told_what_to_do(tmp_path: Path, factory: Factory) -> None:
+def test_a_task_without_a_build_is_told_what_to_do(tmp_path: Path, factory: Factory) -> None:
     make_task(tmp_path / "task")
     BuildNote(tmp_path / "outputs" / "scripted")
     done = factory(
         "review", tmp_path / "task", "export", "--out", tmp_path / "a.csv", "--outputs", tmp_path / "outputs"
     )
     assert done.code == 1
-    assert "no build let anybody vote" in done.err
+    assert "no build has rows to review" in done.err
     assert not (tmp_path / "a.csv").exists()
 
 

@@ -1,8 +1,9 @@
 """What commands share: their arguments, and how they print."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -22,6 +23,17 @@ def only_text(texts: list[str]) -> list[str]:
         if not text.isascii() and any("\ud800" <= mark <= "\udfff" for mark in text):
             raise FactoryError(f"text {position}: not UTF-8: {text!r}")
     return texts
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def one_of(known: type[E], given: str, option: str) -> E:
+    """Read a choice whose names a heavy module knows, which no `--help` should import."""
+    try:
+        return known(given)
+    except ValueError:
+        raise typer.BadParameter(f"{given!r} is not one of {', '.join(known)}", param_hint=option) from None
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:

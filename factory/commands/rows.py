@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Outputs, only_text, print_json
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Outputs, one_of, only_text, print_json
 
 
 def why(
@@ -52,35 +52,90 @@ def why(
 
 
 class ReviewAction(StrEnum):
-    """What to do with the rows nobody agreed on."""
+    """How people get to see rows."""
 
+    SERVE = "serve"
     EXPORT = "export"
     IMPORT = "import"
 
 
 def review(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a task.")],
-    action: Annotated[ReviewAction, typer.Argument(metavar="export|import", help="Write a file, or read one.")],
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="To import: .csv or .jsonl.")] = None,
-    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="To export: .csv or .jsonl.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a task in tasks/, or its folder.")],
+    action: Annotated[
+        ReviewAction,
+        typer.Argument(metavar="[serve|export|import]", help="Open a page (default), write a file, or read one."),
+    ] = ReviewAction.SERVE,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="To import: .csv, .jsonl or .json.", show_default=False)
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="To export: .csv, .jsonl or .json.")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="csv, jsonl, argilla or label-studio.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="To export: best, disagreement, uncertainty, influence or built comes first.")
+    ] = "best",
+    limit: Annotated[int | None, typer.Option(min=1, help="To export: so many rows at most.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--name", metavar="PERSON", help="Who decides; default: git's user.name, or the account."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: any free one.")] = 8766,
     outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
 ) -> None:
-    """Give people the pool rows on which no label won, and train on the labels they bring back.
+    """Let a person accept, relabel, edit or reject rows; the next build trains on what they said.
 
     Examples:
-        factory review support_mail export --out open.csv
+        factory review support_mail
+
+        factory review support_mail --name "Ada Lovelace"
+
+        factory review support_mail export --out open.csv --limit 200
+
+        factory review support_mail export --out records.json --format argilla
 
         factory review support_mail import open.csv
     """
-    from flows.review import export_review, import_review
+    from factory.labelling.review import Format
+    from factory.labelling.review_rows import Order
+    from flows.review import export_review, import_review, open_review, who_reviews
 
-    given, other = (to, file) if action is ReviewAction.EXPORT else (file, to)
-    if given is None or other is not None:
-        raise typer.BadParameter("`export --out FILE` or `import FILE`")
-    if action is ReviewAction.EXPORT:
-        n_rows = export_review(name, given, outputs)
-        typer.echo(f"{given}: {n_rows:,} rows to label; fill in `label`, then: factory review {name} import {given}")
-        return
-    done = import_review(name, given, outputs)
-    left = f", {done.n_open:,} left without a label" if done.n_open else ""
-    typer.echo(f"{done.file}: {done.n_new:,} labels taken over{left}; {done.n_rows:,} reviewed rows in all")
+    given = {ReviewAction.SERVE: to or file, ReviewAction.EXPORT: file, ReviewAction.IMPORT: to}[action]
+    if given is not None or (action is ReviewAction.EXPORT and to is None):
+        raise typer.BadParameter("`export --out FILE` or `import FILE`; a page needs no file")
+    wanted = one_of(Format, format_, "--format") if format_ is not None else None
+    if action is ReviewAction.SERVE:
+        _serve_review(name, outputs, port, by)
+    elif action is ReviewAction.EXPORT and to is not None:
+        n_rows = export_review(name, to, outputs, wanted=wanted, order=one_of(Order, order, "--order"), limit=limit)
+        typer.echo(f"{to}: {n_rows:,} rows to label; fill in `label`, then: factory review {name} import {to}")
+    elif file is None:
+        raise typer.BadParameter("`import FILE`")
+    else:
+        who = by or who_reviews(open_review(name).folder)
+        done = import_review(name, file, outputs, by=who, told=wanted)
+        left = f", {done.n_open:,} left without a label" if done.n_open else ""
+        typer.echo(f"{done.file}: {done.n_new:,} labels taken over{left}; {done.n_rows:,} reviewed rows in all")
+        if done.disputed:
+            some = ", ".join(done.disputed[:5])
+            typer.echo(f"warning: {len(done.disputed):,} rows stay open, people disagree: {some}", err=True)
+
+
+def _serve_review(name: str, outputs: Path, port: int, by: str | None) -> None:
+    from factory.reviewing.run import serve_review
+    from flows.review import make_desk, open_review, who_reviews
+
+    task = open_review(name)
+    who = by or who_reviews(task.folder)
+    desk = make_desk(task, outputs, by=who)
+
+    def started(address: str) -> None:
+        n_rows = desk.progress()["n_rows"]
+        typer.echo(f"{task.spec.name}: {n_rows:,} rows for {who}; Ctrl-C stops, what is saved stays\n{address}")
+
+    serve_review(desk, outputs / task.spec.name, port, started=started)
+    settled, people = task.said()
+    if settled.standing:
+        said = ", ".join(f"{person} {n:,}" for person, n in people.items())
+        typer.echo(f"{task.journal.path}: version {task.version}, {len(settled.standing):,} decisions ({said})")
+        typer.echo(f"the next build trains on them: factory build {task.folder}")

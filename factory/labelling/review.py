@@ -1,183 +1,172 @@
-"""What nobody agreed on goes to people as a file, and comes back with labels: pure functions over rows and lines.
+"""Rows for people as a file, and what they said back: pure functions over rows and lines.
 
-The file is CSV or JSONL with `id`, `text`, an empty `label` to fill in, `votes` and `probabilities`. Only `id` and
-`label` are read again, and `text` where the id is not known.
+CSV and JSONL have `id`, `text`, an empty `label` to fill in, `suggestion`, `votes` and `probabilities`. Only `id` and
+`label` are read again, `text` where the id is not known, and, if somebody filled them in, `reject` and `edit`.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from factory.data import WrongRow, numbered_lines, parse_line
-from factory.errors import FactoryError, Problem, SpecError
-from factory.labelling.aggregate import NO_AGREEMENT
-from factory.records import Rows, row_id
-from factory.spec_errors import not_among, shown
+from factory.errors import FactoryError, Problem
+from factory.labelling.review_json import argilla_records, label_studio_tasks, read_json
+from factory.labelling.review_opinions import Known, Opinion, Returned, decide
+from factory.labelling.review_rows import ReviewRow
+from factory.spec_errors import shown
 
-SUFFIXES = (".csv", ".jsonl")
-COLUMNS = ("id", "text", "label", "votes", "probabilities")
+COLUMNS = ("id", "text", "label", "reject", "edit", "suggestion", "votes", "probabilities")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is run by spreadsheets; an apostrophe in front makes it text."""
-MOST_PROBLEMS = 100
+YES = ("x", "yes", "true", "1", "reject")
 
 
-@dataclass(frozen=True)
-class OpenItem:
-    """A row that nobody agreed on."""
+class Format(StrEnum):
+    """What a file of rows is for."""
 
-    id: str
-    text: str
-    votes: Mapping[str, str]
-    """Labels by voter; silent voters are left out."""
-    probabilities: Mapping[str, float]
-    """By label."""
+    CSV = "csv"
+    JSONL = "jsonl"
+    ARGILLA = "argilla"
+    LABEL_STUDIO = "label-studio"
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """A row with the label a person gave it."""
-
-    text: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What a file brought back."""
-
-    rows: tuple[Labelled, ...]
-    n_open: int
-    """Rows whose label is still empty."""
+SUFFIXES: Mapping[str, tuple[Format, ...]] = {
+    ".csv": (Format.CSV,),
+    ".jsonl": (Format.JSONL,),
+    ".json": (Format.ARGILLA, Format.LABEL_STUDIO),
+}
 
 
-def open_items(rows: Rows, labels: Sequence[str]) -> list[OpenItem]:
-    """List what the aggregate stage left to people.
-
-    Args:
-        rows: The result of the stage.
-        labels: Labels in spec order.
-
-    Returns:
-        The rows in their order, those nobody was near to agreeing on among the others.
-    """
-    votes: Mapping[str, Mapping[str, str]] = rows.report["votes"]
-    return [
-        OpenItem(row["id"], row["text"], votes[row["id"]], dict(zip(labels, row["label_probs"], strict=True)))
-        for row in rows.rejected
-        if row["reason"] == NO_AGREEMENT
-    ]
-
-
-def write_items(items: Iterable[OpenItem], suffix: str) -> str:
-    """Write items as the content of a CSV or JSONL file, `label` empty."""
-    if suffix == ".jsonl":
-        return "".join(json.dumps(_as_json(item), ensure_ascii=False) + "\n" for item in items)
+def write_rows(rows: Sequence[ReviewRow], wanted: Format) -> str:
+    """Write rows as the content of a file, with nothing said about them."""
+    if wanted is Format.ARGILLA:
+        return argilla_records(rows)
+    if wanted is Format.LABEL_STUDIO:
+        return label_studio_tasks(rows)
+    if wanted is Format.JSONL:
+        return "".join(json.dumps(_as_json(row), ensure_ascii=False) + "\n" for row in rows)
     file = io.StringIO(newline="")
     table = csv.writer(file)
     table.writerow(COLUMNS)
-    for item in items:
-        votes = "; ".join(f"{voter}: {label}" for voter, label in item.votes.items())
-        likely = sorted(item.probabilities.items(), key=lambda pair: -pair[1])[:5]
-        table.writerow(map(_safe, (item.id, item.text, "", votes, "; ".join(f"{name} {p:.3f}" for name, p in likely))))
+    for row in rows:
+        votes = "; ".join(f"{voter}: {label}" for voter, label in row.votes.items())
+        likely = sorted(row.probabilities.items(), key=lambda pair: -pair[1])[:5]
+        probabilities = "; ".join(f"{name} {p:.3f}" for name, p in likely)
+        cells = (row.id, row.text, "", "", "", row.label or "", votes, probabilities)
+        table.writerow(map(_safe, cells))
     return file.getvalue()
 
 
-def read_labelled(path: Path, labels: Sequence[str], known: Mapping[str, str]) -> Returned:
+def read_returned(path: Path, known: Known, *, by: str = "", told: Format | None = None) -> Returned:
     """Read a file that people filled in.
 
     Args:
-        path: CSV (separated by commas, semicolons or tabs) or JSONL.
-        labels: Labels in spec order.
-        known: Texts of exported rows by id. Of other rows the text in the file counts, if the id is its own.
+        path: CSV (separated by commas, semicolons or tabs), JSONL, or the JSON of Argilla or Label Studio.
+        known: Labels and rows.
+        by: Whose opinions they are, where the file does not say.
+        told: The format; default: what the name and the content say.
 
     Returns:
-        The labelled rows.
+        Decisions.
 
     Raises:
         SpecError: The file cannot be read or a row is wrong; holds a problem for each wrong row, and nothing counts.
+        FactoryError: The format cannot be told from the name.
     """
-    require_suffix(path)
+    format_ = told or formats_of(path)[0]
     problems: list[Problem] = []
-    found: dict[str, tuple[int, Labelled]] = {}
-    n_open = 0
-    for line, row in _rows(path, problems):
-        try:
-            id_, labelled = _read_row(row, labels, known)
-            if labelled is None:
-                n_open += 1
-                continue
-        except WrongRow as error:
-            problems.append(Problem(path, line, "", str(error)))
-            continue
-        first, _ = found.setdefault(id_, (line, labelled))
-        if first != line:
-            problems.append(Problem(path, line, "", f"row {id_} is given twice, first in line {first}"))
-    if problems:
-        n_more = len(problems) - MOST_PROBLEMS
-        more = [Problem(path, None, "", f"... and {n_more:,} more")] if n_more > 0 else []
-        raise SpecError([*problems[:MOST_PROBLEMS], *more])
-    return Returned(tuple(labelled for _, labelled in found.values()), n_open)
+    if format_ in (Format.ARGILLA, Format.LABEL_STUDIO):
+        opinions = [*read_json(path, problems)]
+    else:
+        opinions = [*_opinions(path, format_, problems)]
+    return decide(path, opinions, known, by=by, problems=problems)
 
 
-def merge(before: Iterable[Labelled], now: Iterable[Labelled]) -> str:
-    """Return the content of the file of reviewed rows: of two labels for one text the newer counts."""
-    merged = {one.text: one.label for one in (*before, *now)}
-    lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in merged.items())
-    return "".join(line + "\n" for line in lines)
-
-
-def require_suffix(path: Path) -> None:
-    """Refuse a file that is neither CSV nor JSONL by its name.
+def formats_of(path: Path) -> tuple[Format, ...]:
+    """Return the formats a file may have by its name.
 
     Args:
         path: The file.
 
+    Returns:
+        One or more.
+
     Raises:
-        FactoryError: It is something else.
+        FactoryError: None is known by this name.
     """
     if path.suffix not in SUFFIXES:
-        raise FactoryError(f"{path}: expected a file called .csv or .jsonl", hint="the name decides the format")
+        raise FactoryError(
+            f"{path}: expected a file called .csv, .jsonl or .json",
+            hint="the name decides the format, unless --format does",
+        )
+    return SUFFIXES[path.suffix]
 
 
-def _as_json(item: OpenItem) -> dict[str, Any]:
-    probabilities = {label: round(probability, 6) for label, probability in item.probabilities.items()}
-    return {"id": item.id, "text": item.text, "label": None, "votes": item.votes, "probabilities": probabilities}
+def _as_json(row: ReviewRow) -> dict[str, Any]:
+    probabilities = {label: round(probability, 6) for label, probability in row.probabilities.items()}
+    said = {"id": row.id, "text": row.text, "label": None, "suggestion": row.label}
+    return {**said, "votes": dict(row.votes), "probabilities": probabilities}
 
 
 def _safe(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
-def _read_row(row: Mapping[str, Any], labels: Sequence[str], known: Mapping[str, str]) -> tuple[str, Labelled | None]:
-    """Return id and what a person said; None for an empty label."""
+def _opinions(path: Path, format_: Format, problems: list[Problem]) -> Iterator[Opinion]:
+    for line, row in _rows(path, format_, problems):
+        try:
+            yield _read_row(line, row, format_)
+        except WrongRow as error:
+            problems.append(Problem(path, line, "", str(error)))
+
+
+def _read_row(line: int, row: Mapping[str, Any], format_: Format) -> Opinion:
     for key in ("id", "label"):
         if key not in row:
             raise WrongRow(f"no `{key}`")
-    id_, label = row["id"], row["label"]
+    id_, label, reject, text = row["id"], row["label"], row.get("reject"), row.get("text")
     if not isinstance(id_, str) or not id_.strip():
         raise WrongRow(f"`id` must be the id of an exported row, got {shown(id_)}")
-    id_ = id_.strip()
-    if label is None or (isinstance(label, str) and not label.strip()):
-        return id_, None
-    if not isinstance(label, str) or label.strip() not in labels:
-        wrong = label.strip() if isinstance(label, str) else ""
-        raise WrongRow(f"label {shown(label)} is {not_among(wrong, labels)}")
-    text = known.get(id_) or row.get("text")
-    if isinstance(text, str) and row_id(text) != id_ and text.startswith("'"):
-        text = text[1:]  # put there for spreadsheets
-    if not isinstance(text, str) or row_id(text) != id_:
-        raise WrongRow(f"no exported row has the id {shown(id_)}, and it is not that of the text in this line")
-    return id_, Labelled(text, label.strip())
+    if label is not None and not isinstance(label, str):
+        raise WrongRow(f"`label` must be text, got {shown(label)}")
+    is_rejected = reject is True or (isinstance(reject, str) and reject.strip().lower() in YES)
+    if not is_rejected and reject not in (None, False) and str(reject).strip():
+        raise WrongRow(f"`reject` must be x or empty, got {shown(reject)}")
+    edit = _filled(row, "edit")
+    if edit is not None and format_ is Format.CSV and edit.startswith("'") and edit[1:].startswith(FORMULA):
+        edit = edit[1:]
+    return Opinion(
+        line,
+        id_.strip(),
+        text if isinstance(text, str) else None,
+        _plain(label) or None,
+        is_rejected,
+        edit,
+        _filled(row, "by") or "",
+    )
 
 
-def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _filled(row: Mapping[str, Any], key: str) -> str | None:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise WrongRow(f"`{key}` must be text, got {shown(value)}")
+    return value if value and value.strip() else None
+
+
+def _plain(label: str | None) -> str:
+    """Return a label without what stands before it for spreadsheets."""
+    label = (label or "").strip()
+    return label[1:] if label.startswith("'") and label[1:].startswith(FORMULA) else label
+
+
+def _rows(path: Path, format_: Format, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield line and cells of each row; what is no row goes to the problems."""
     try:
-        if path.suffix == ".csv":
+        if format_ is Format.CSV:
             yield from _csv_rows(path, problems)
             return
         with path.open("rb") as file:
