@@ -7,10 +7,11 @@ from typing import Any
 
 from factory.check import Task
 from factory.evaluation.audit import Audit
+from factory.evaluation.explanation_panels import explanation_panels
 from factory.evaluation.findings import worst_line
 from factory.evaluation.learning_curve import Learning
 from factory.evaluation.report import render_report
-from factory.evaluation.telling import AnyEvaluation, metrics_of, sentence_of, table_of
+from factory.evaluation.telling import AnyEvaluation, groups_of, groups_sentence, metrics_of, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation
 from factory.events import TeacherUsed
 from factory.records import Rows
@@ -121,6 +122,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     choice = None if products.tiers is None else products.tiers.choice.load()
     learning = learned(task, products)
     info = build_info(task, artifacts, teacher=teacher, prices=spec.teacher.known_prices)
+    explained = products.explanations.load() if products.explanations else None
     info = replace(
         info,
         audit=audit,
@@ -131,6 +133,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         headlines=headlines(evaluation, speed, info, params.n_training_rows),
         data_map=None if mapped is None else mapped.load(),
         coverage=() if spec.kind.is_table else attribute_coverage(artifacts, rows),
+        explanations=explanation_panels(spec.table, evaluation, explained),
     )
     page = Page(render_report(evaluation, info), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
@@ -209,6 +212,7 @@ def print_outcome(outcome: Outcome) -> None:
         console.print(f"{outcome.judged.decision.sentence}\n", soft_wrap=True, markup=False, style="bold")
     console.print(table)
     console.print(f"\n{outcome.sentence}", soft_wrap=True)
+    _print_groups(console, outcome.evaluation)
     if outcome.shortfall:
         lacking = ", ".join(f"{label} {n}" for label, n in outcome.shortfall.items())
         console.print(f"Fewer training rows than wanted after all filters: {lacking}", soft_wrap=True)
@@ -227,6 +231,24 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(f"{outcome.seconds:.0f} s, {asked}, ${used.usd if used else 0:.2f}")
     aliases = ", ".join(outcome.version.aliases)
     console.print(f"version {outcome.version.version} ({aliases}): {outcome.folder}", soft_wrap=True)
+
+
+def _print_groups(console: Any, evaluation: AnyEvaluation) -> None:
+    """Print the table of the protected groups; nothing where the spec protects no column."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    headings, lines = groups_of(evaluation)
+    if not lines:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading)
+    for line in lines:
+        table.add_row(*map(escape, line))
+    console.print("\nBy protected column, with 95 % intervals:")
+    console.print(table)
+    console.print(groups_sentence(evaluation), soft_wrap=True, markup=False)
 
 
 def _unfinished(artifacts: list[Artifact[Any]]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from factory.evaluation.audit import Audit
+from factory.evaluation.explanations import Explanations
 from factory.evaluation.learning_curve import LearningCurve
 from factory.records import Predictions, Rows
 from factory.release.export import Exported
@@ -56,3 +57,5 @@ class Products:
     refusal: Artifact[Refusal] | None = None
     curves: tuple[Artifact[LearningCurve], ...] = ()
     """One for each round with a student in the loop."""
+    explanations: Artifact[Explanations] | None = None
+    """Of a table: which columns the student leans on."""

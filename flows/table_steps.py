@@ -5,8 +5,17 @@ from typing import Any
 
 from factory.check import Task
 from factory.errors import FactoryError
-from factory.evaluation.calibration import CALIBRATE, CalibrateParams, Calibration
-from factory.evaluation.table_calibration import MEASURE_NUMBERS, NumberFit, NumberFitParams, choose_table_student
+from factory.evaluation.calibration import CalibrateParams, Calibration
+from factory.evaluation.explanations import EXPLAIN, ExplainParams, Explanations
+from factory.evaluation.odds import OddsRule
+from factory.evaluation.table_calibration import (
+    CALIBRATE_TABLE,
+    MEASURE_NUMBERS,
+    NumberFit,
+    NumberFitParams,
+    TableCalibration,
+    choose_table_student,
+)
 from factory.records import Origin, Predictions, Rows
 from factory.release.export import Exported
 from factory.release.export_table import EXPORT_TABLE, ExportTableParams
@@ -61,7 +70,7 @@ def train_table(
     both: dict[str, Artifact[Any]] = {"oof": oof, "rows": rows}
     calibration: Artifact[Any]
     if table.labels:
-        calibration = run(named(CALIBRATE, plugin.name), CalibrateParams(seed=task.spec.seed), inputs=both)
+        calibration = run(named(CALIBRATE_TABLE, plugin.name), CalibrateParams(seed=task.spec.seed), inputs=both)
     else:
         calibration = run(named(MEASURE_NUMBERS, plugin.name), NumberFitParams(seed=task.spec.seed), inputs=both)
     fitted: Artifact[FittedStudent] = run(named(FIT_TABLE, plugin.name), params, inputs=inputs)
@@ -96,6 +105,28 @@ def export_student(task: Task, table: Table, student: Trained, rows: Artifact[Ro
     """Turn the chosen student into a folder that needs neither this code nor its libraries."""
     known = run.peek(student.calibration)
     # The rows are real ones: what makes their probabilities right does so for other real rows too.
-    temperature = known.calibration_temperature if isinstance(known, Calibration) else 1.0
-    params = ExportTableParams(name=task.spec.name, table=table, calibration_temperature=temperature)
+    rule, temperature = calibration_of(known)
+    params = ExportTableParams(name=task.spec.name, table=table, calibration_temperature=temperature, rule=rule)
     return run(EXPORT_TABLE, params, inputs={"fitted": student.fitted, "rows": rows})
+
+
+def calibration_of(known: TableCalibration | NumberFit | None) -> tuple[OddsRule | None, float]:
+    """Return what is done to the log-odds of two labels, or the temperature of more."""
+    if not isinstance(known, TableCalibration):
+        return None, 1.0
+    return known.rule, 1.0 if known.rule else known.calibration_temperature
+
+
+def explain_student(
+    task: Task, table: Table, student: Trained, files: Mapping[str, Artifact[Rows]], rows: Artifact[Rows], run: Runner
+) -> Artifact[Explanations]:
+    """Say which columns the student leans on, and how; on gold rows where there are some. Nothing is chosen by it."""
+    rule, temperature = calibration_of(run.peek(student.calibration))
+    params = ExplainParams(
+        table=table,
+        rule=rule,
+        calibration_temperature=temperature,
+        is_gold="holdout" in files,
+        seed=task.spec.seed,
+    )
+    return run(EXPLAIN, params, inputs={"fitted": student.fitted, "rows": files.get("holdout", rows)})

@@ -12,6 +12,7 @@ from factory.curation.gather import GATHER, GatherParams
 from factory.errors import FactoryError
 from factory.evaluation.audit import NO_AUDIT, NoAuditParams
 from factory.evaluation.baselines import MAJORITY, MEAN, MajorityParams, MeanParams
+from factory.evaluation.explanations import EXPLAIN, ExplainParams
 from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.evaluation.table_verdict import EVALUATE_NUMBERS, EVALUATE_TABLE, EvaluateTableParams
 from factory.evaluation.verdict import TEACHER, Regime
@@ -36,6 +37,7 @@ from flows.table_priors import TRAINED_ON, ask_columns, wants_priors
 from flows.table_steps import (
     SCORECARD,
     believed,
+    explain_student,
     export_student,
     fit_params,
     pick_table_student,
@@ -85,7 +87,8 @@ def table_recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
         inputs={"exported": made.exported, "rows": rows},
         resources={"machine": Machine()},
     )
-    return Products(files, rows, rows, made, evaluation, speed, audit)
+    explanations = explain_student(task, table, students[champion], files, rows, run)
+    return Products(files, rows, rows, made, evaluation, speed, audit, explanations=explanations)
 
 
 def labelled_rows(files: Mapping[str, Artifact[Rows]], run: Runner) -> Artifact[Rows] | None:
@@ -157,7 +160,10 @@ def without_rows(
         inputs={"exported": exported, "rows": shown},
         resources={"machine": Machine()},
     )
-    return Products(files, none, none, Made({}, plugin.name, exported), evaluation, speed, audit)
+    told = ExplainParams(table=table, is_gold=True, seed=task.spec.seed)
+    explanations = run(EXPLAIN, told, inputs={"fitted": fitted, "rows": holdout})
+    made = Made({}, plugin.name, exported)
+    return Products(files, none, none, made, evaluation, speed, audit, explanations=explanations)
 
 
 def with_scorecard(students: Sequence[Plugin], priors: Artifact[Priors] | None) -> tuple[Plugin, ...]:

@@ -42,7 +42,7 @@ def predict_majority(params: MajorityParams, *, rows: Rows, train: Rows | None =
     Returns:
         The same probabilities for each row: (count + 1) / (n + n_labels), as Laplace would have it.
     """
-    seen = Counter(train.kept["label"] if train is not None else ())
+    seen = Counter(train.kept["label"][:] if train is not None else ())
     counts = np.array([seen[label] + 1.0 for label in params.labels])
     probs = np.tile(counts / counts.sum(), (len(rows.kept), 1))
     return Predictions(labels=params.labels, ids=tuple(rows.kept["id"]), probs=probs)

@@ -22,7 +22,7 @@ from factory.evaluation.metrics import (
     log_loss,
 )
 from factory.evaluation.result import JsonResult, Number
-from factory.records import Predictions, Rows
+from factory.records import Predictions, Rows, column_of
 from factory.spec import Model
 from factory.store import Stage
 
@@ -121,7 +121,7 @@ def calibrate(params: CalibrateParams, *, oof: Predictions, rows: Rows) -> Calib
     Raises:
         FactoryError: A predicted row is not among the rows, has no known label, or nothing was predicted.
     """
-    gold, weights = _align(oof, rows)
+    gold, weights = align(oof, rows)
     temperature = fit_temperature(oof.probs, gold, weights)
     calibrated = apply_temperature(oof.probs, temperature)
     predicted = oof.probs.argmax(axis=1)
@@ -137,18 +137,20 @@ def calibrate(params: CalibrateParams, *, oof: Predictions, rows: Rows) -> Calib
     )
 
 
-def _align(oof: Predictions, rows: Rows) -> tuple[Columns, NDArray[np.float64]]:
+def align(oof: Predictions, rows: Rows) -> tuple[Columns, NDArray[np.float64]]:
     """Return gold column and weight of each predicted row, both of shape (n_predictions,)."""
-    column = {label: index for index, label in enumerate(oof.labels)}
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = column_of(rows.kept, "id").to_pylist()
+    # Column by column: of a table there may be a million rows.
+    codes = pc.index_in(column_of(rows.kept, "label"), value_set=pa.array(oof.labels, pa.string()))
+    columns = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    shares = column_of(rows.kept, "weight").to_numpy(zero_copy_only=False).astype(np.float64)
     # Rows of a table may be equal and have different labels: in the order of the rows there is nothing to look up.
-    if list(oof.ids) == rows.kept["id"][:] and all(label in column for label in rows.kept["label"]) and oof.ids:
-        columns = [column[label] for label in rows.kept["label"]]
-        return np.array(columns, dtype=np.int64), np.array(rows.kept["weight"][:], dtype=np.float64)
-    known = {
-        row_id: (column[label], weight)
-        for row_id, label, weight in zip(rows.kept["id"], rows.kept["label"], rows.kept["weight"], strict=True)
-        if label in column
-    }
+    if ids and list(oof.ids) == ids and (columns >= 0).all():
+        return columns, shares
+    known = {ids[at]: at for at in np.flatnonzero(columns >= 0).tolist()}
     missing = [row_id for row_id in oof.ids if row_id not in known]
     if missing or not oof.ids:
         raise FactoryError(
@@ -156,9 +158,8 @@ def _align(oof: Predictions, rows: Rows) -> tuple[Columns, NDArray[np.float64]]:
             + (f", such as {missing[0]}" if missing else ""),
             hint="hand in the rows the out-of-fold predictions were made for, with labels of the task",
         )
-    gold = np.array([known[row_id][0] for row_id in oof.ids], dtype=np.int64)
-    weights = np.array([known[row_id][1] for row_id in oof.ids])
-    return gold, weights
+    places = np.array([known[row_id] for row_id in oof.ids], dtype=np.intp)
+    return columns[places], shares[places]
 
 
 CALIBRATE: Stage[Calibration] = Stage("calibrate", 1, CalibrateParams, calibrate, Calibration)

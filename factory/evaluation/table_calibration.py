@@ -7,13 +7,49 @@ import numpy as np
 from pydantic import Field
 
 from factory.errors import FactoryError
-from factory.evaluation.calibration import Calibration
-from factory.evaluation.metrics import Estimate
+from factory.evaluation.calibration import CalibrateParams, Calibration, align, calibrate
+from factory.evaluation.metrics import Estimate, expected_calibration_error
+from factory.evaluation.odds import OddsRule, choose_rule
 from factory.evaluation.result import JsonResult, Number
 from factory.evaluation.row_metrics import OF_NUMBERS, measure_rows
 from factory.records import Predictions, Rows, column_of
 from factory.spec import Model
 from factory.store import Stage
+
+
+class TableCalibration(Calibration):
+    """A student of a table that answers with a label, on rows it has not seen."""
+
+    rule: OddsRule | None = None
+    """Of two labels; `nll_after` is then its loss on folds it was not fitted to. Of more there is the temperature."""
+
+    @property
+    def summary(self) -> str:
+        """One line for a person."""
+        if self.rule is None:
+            return super().summary
+        return f"log loss {self.nll_before:.3f} to {self.nll_after:.3f} out of fold, calibration {self.rule.kind}"
+
+
+def calibrate_table(params: CalibrateParams, *, oof: Predictions, rows: Rows) -> TableCalibration:
+    """Fit what makes a student's probabilities come true on its out-of-fold predictions; see `odds`.
+
+    Args:
+        params: Seed of folds and intervals.
+        oof: Out-of-fold predictions of the student.
+        rows: Labelled rows that include the predicted ones; found by id, their weights count.
+
+    Returns:
+        The rule, and figures before and after it.
+    """
+    found = dict(calibrate(params, oof=oof, rows=rows))
+    if len(oof.labels) != 2:
+        return TableCalibration(**found)
+    gold, weights = align(oof, rows)
+    rule, loss = choose_rule(oof.probs, gold, weights, seed=params.seed)
+    after = expected_calibration_error(gold, rule.apply(oof.probs))
+    told = {"rule": rule, "calibration_temperature": 1 / rule.slope, "nll_after": loss, "ece_after": after}
+    return TableCalibration(**{**found, **told})
 
 
 class NumberFitParams(Model):
@@ -83,4 +119,5 @@ def choose_table_student(fits: Mapping[str, Calibration | NumberFit]) -> str:
     return min(fits, key=lambda name: loss(fits[name]))
 
 
+CALIBRATE_TABLE: Stage[TableCalibration] = Stage("calibrate", 2, CalibrateParams, calibrate_table, TableCalibration)
 MEASURE_NUMBERS: Stage[NumberFit] = Stage("calibrate", 1, NumberFitParams, measure_numbers, NumberFit)

@@ -1,7 +1,7 @@
 """The verdict on a student of a table: figures of order and distance beside those that texts have, and its words."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,18 @@ from pydantic import Field
 
 from factory.errors import FactoryError
 from factory.evaluation.comparison import EvaluateParams, evaluate
+from factory.evaluation.fairness import GroupScore, measure_groups
 from factory.evaluation.metrics import Estimate
 from factory.evaluation.result import JsonResult, Part
 from factory.evaluation.row_metrics import N_RESAMPLES, OF_LABELS, OF_NUMBERS, measure_rows
 from factory.evaluation.verdict import STUDENT, WHO, Evaluation, Regime, Score
-from factory.records import Predictions, Rows, column_of
+from factory.records import Predictions, Rows, all_kept, column_of
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MEAN, LINEAR = "mean", "linear"
 TABLE_WHO = {
@@ -34,6 +38,13 @@ class EvaluateTableParams(Model):
     """Name of the student that was released."""
     regime: Regime = Regime.AUG
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class TableEvaluation(Evaluation):
+    """The verdict in numbers on a student that answers rows of a table with a label."""
+
+    groups: tuple[GroupScore, ...] = ()
+    """The released student on the groups of the protected columns."""
 
 
 class NumberContender(Part):
@@ -62,6 +73,8 @@ class NumberEvaluation(JsonResult):
     """The released student first."""
     scores: tuple[Score, ...]
     """R2, mean absolute and root mean square error of each contender."""
+    groups: tuple[GroupScore, ...] = ()
+    """The released student on the groups of the protected columns."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -88,7 +101,7 @@ def evaluate_table(
     rows: Rows | None = None,
     teacher: Rows | None = None,
     **predictions: Predictions,
-) -> Evaluation:
+) -> TableEvaluation:
     """Compare the released student of a classification with everyone else; see `comparison.evaluate`.
 
     Args:
@@ -101,22 +114,26 @@ def evaluate_table(
     Returns:
         All figures with 95% bootstrap intervals; those that need an order of all rows not for the teacher.
     """
+    labelled = _labelled(holdout or rows, predictions)
     plain = EvaluateParams(
         labels=params.table.label_names, champion=params.champion, regime=params.regime, seed=params.seed
     )
+    if holdout is None:
+        rows = all_kept(labelled)
     given: dict[str, Any] = {"holdout": holdout, "rows": rows, "teacher": teacher, **predictions}
     found = evaluate(plain, **{name: one for name, one in given.items() if one is not None})
-    gold = _gold(params.table, holdout or rows)
-    return found.model_copy(update={"scores": _scores(OF_LABELS, predictions, gold, params.seed)})
+    gold = _gold(params.table, labelled)
+    groups = measure_groups(params.table, labelled, predictions[STUDENT].probs, gold, seed=params.seed)
+    scores = _scores(OF_LABELS, predictions, gold, params.seed)
+    return TableEvaluation(**{**dict(found), "scores": scores, "groups": groups})
 
 
 def evaluate_numbers(
     params: EvaluateTableParams, *, holdout: Rows | None = None, rows: Rows | None = None, **predictions: Predictions
 ) -> NumberEvaluation:
     """Compare the released student of a regression with everyone else; see `evaluate_table`."""
-    gold = _gold(params.table, holdout or rows)
-    if STUDENT not in predictions:
-        raise FactoryError(f"evaluate: expected predictions of `{STUDENT}`, got {', '.join(predictions) or 'none'}")
+    labelled = _labelled(holdout or rows, predictions)
+    gold = _gold(params.table, labelled)
     names = _ordered(predictions)
     return NumberEvaluation(
         gold=holdout is not None,
@@ -134,16 +151,33 @@ def evaluate_numbers(
             for name in names
         ),
         scores=_scores(OF_NUMBERS, predictions, gold, params.seed),
+        groups=measure_groups(params.table, labelled, predictions[STUDENT].probs, gold, seed=params.seed),
     )
 
 
-def _gold(table: Table, rows: Rows | None) -> NDArray[np.float64]:
+def _labelled(rows: Rows | None, predictions: Mapping[str, Predictions]) -> "Dataset":
+    """Return the rows that the student answered: of a large table without a holdout, those of one part of it."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if rows is None or not len(rows.kept):
         raise FactoryError("evaluate: there are no labelled rows", hint="hand in a holdout, or out-of-fold rows")
-    label = column_of(rows.kept, "label")
+    if STUDENT not in predictions:
+        raise FactoryError(f"evaluate: expected predictions of `{STUDENT}`, got {', '.join(predictions) or 'none'}")
+    ids = predictions[STUDENT].ids
+    if len(ids) == len(rows.kept):
+        return rows.kept
+    places = pc.index_in(pa.array(ids), value_set=column_of(rows.kept, "id"))
+    if places.null_count:
+        raise FactoryError(f"evaluate: {places.null_count} of {len(ids)} answered rows are not among the rows")
+    return rows.kept.select(places.to_numpy())
+
+
+def _gold(table: Table, rows: "Dataset") -> NDArray[np.float64]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    label = column_of(rows, "label")
     codes = pc.index_in(label, value_set=pa.array(table.label_names)) if table.labels else label
     return np.asarray(codes.cast(pa.float64()).to_numpy(zero_copy_only=False))
 
@@ -180,5 +214,5 @@ def in_short(estimate: Estimate, digits: int = 3) -> str:
     return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
 
 
-EVALUATE_TABLE = Stage("evaluate", 1, EvaluateTableParams, evaluate_table, Evaluation)
-EVALUATE_NUMBERS = Stage("evaluate", 1, EvaluateTableParams, evaluate_numbers, NumberEvaluation)
+EVALUATE_TABLE = Stage("evaluate", 2, EvaluateTableParams, evaluate_table, TableEvaluation)
+EVALUATE_NUMBERS = Stage("evaluate", 2, EvaluateTableParams, evaluate_numbers, NumberEvaluation)

@@ -1,7 +1,8 @@
 """A verdict of any kind as people read it: its table, its sentence, and the figures that a registry keeps."""
 
+from factory.evaluation.fairness import LEAST_ROWS, GroupScore
 from factory.evaluation.metrics import Estimate
-from factory.evaluation.table_verdict import NumberEvaluation, in_short, score_of
+from factory.evaluation.table_verdict import NumberEvaluation, TableEvaluation, in_short, score_of
 from factory.evaluation.verdict import (
     STUDENT,
     VERDICT_COLUMNS,
@@ -102,3 +103,48 @@ def _row_line(
 def _number_line(verdict: NumberEvaluation, name: str, n: int) -> tuple[str, ...]:
     figures = (_figure(verdict, name, figure) for figure in ("r2", "mae", "rmse"))
     return (_name(verdict, name), f"{n:,}", *figures, _minus(verdict, name, "r2"))
+
+
+GROUP_COLUMNS = ("column", "group", "rows", "selected, %", "wrongly selected, %", "wrongly left out, %", "AUC")
+NUMBER_GROUP_COLUMNS = ("column", "group", "rows", "mean error", "mean absolute error")
+
+
+def groups_of(verdict: AnyEvaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and lines of the table of protected groups; no lines where the spec protects no column."""
+    headings = NUMBER_GROUP_COLUMNS if isinstance(verdict, NumberEvaluation) else GROUP_COLUMNS
+    return headings, [_group_line(one, len(headings), bool(verdict.labels)) for one in _groups(verdict)]
+
+
+def groups_sentence(verdict: AnyEvaluation) -> str:
+    """Say what the table of protected groups shows, and of whom it cannot say anything."""
+    groups = _groups(verdict)
+    if not groups:
+        return ""
+    small = [f"{one.column} {one.group} ({one.n})" for one in groups if one.is_too_small]
+    said = f"Too few rows to say anything (below {LEAST_ROWS}): {', '.join(small)}. " if small else ""
+    if isinstance(verdict, NumberEvaluation):
+        return f"{said}Mean error: answer less right number."
+    return (
+        f"{said}Selected: answered {verdict.labels[-1]!r}. Wrongly selected: of the rows of other labels; wrongly left "
+        "out: of its own. With many groups, some intervals differ by chance alone."
+    )
+
+
+def _groups(verdict: AnyEvaluation) -> tuple[GroupScore, ...]:
+    return verdict.groups if isinstance(verdict, TableEvaluation | NumberEvaluation) else ()
+
+
+def _group_line(one: GroupScore, n_cells: int, of_labels: bool) -> tuple[str, ...]:
+    rows = f"{one.n:,} ({one.n_positive:,} of the last label)" if of_labels else f"{one.n:,}"
+    if one.is_too_small:
+        return (one.column, one.group, rows, "too few rows", *[""] * (n_cells - 4))
+    if not of_labels:
+        return (one.column, one.group, rows, *("" if it is None else in_short(it) for it in (one.mean_error, one.mae)))
+    rates = (one.selected, one.false_positive, one.false_negative)
+    return (
+        one.column,
+        one.group,
+        rows,
+        *("too few rows" if rate is None else in_percent(rate) for rate in rates),
+        "too few rows" if one.auc is None else in_short(one.auc),
+    )

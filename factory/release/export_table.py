@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from factory.errors import ArtifactError
+from factory.evaluation.odds import OddsRule
 from factory.events import Progressed, emit
 from factory.records import Origin, Rows, cells_of, column_of, table_dataset
 from factory.release import predict, table_cells, table_explain
@@ -50,7 +51,10 @@ class ExportTableParams(Model):
 
     name: str
     table: Table
+    rule: OddsRule | None = None
+    """Of two labels: what is done to their log-odds."""
     calibration_temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of more labels."""
     libraries: dict[str, str] = Field(default_factory=installed_libraries)
     """Versions, so that a folder that pins others is written and compared anew."""
 
@@ -77,7 +81,9 @@ def export_table(params: ExportTableParams, *, fitted: FittedStudent, rows: Rows
         emit(Progressed(EXPORT_TABLE.name, 1, 2, "steps", "comparing it with Python"))
         found = Predictor(folder).predict_proba(as_json_rows(compared))
         expected = fitted.student.predict_proba(compared)
-        if params.table.labels:
+        if params.rule is not None:
+            expected = params.rule.apply(expected)
+        elif params.table.labels:
             expected = calibrated(expected, params.calibration_temperature)
         else:  # of a number, the differences are shares of its spread
             spread = max(float(np.ptp(expected)), float(np.finfo(np.float32).tiny))
@@ -166,15 +172,14 @@ def _accuracy(table: Table, kept: "Dataset", found: NDArray[np.float64]) -> floa
 def _require_sums(folder: Path, rows: "Dataset", fitted: FittedStudent) -> None:
     """Refuse a folder whose explanations do not add up to what its graph says."""
     predictor, asked = Predictor(folder), as_json_rows(rows)
-    for logits, explained in zip(predictor.predict_logits(asked), predictor.explain(asked), strict=True):
-        at = predictor.labels.index(explained["explained"]) if predictor.labels else 0
-        score = float(logits[at] - np.delete(logits, at).mean()) if predictor.labels else float(logits[0])
-        missed = abs(explained["score"] - score)
-        if not missed <= SUM_TOLERANCE * max(1.0, abs(score)):
-            raise ArtifactError(
-                f"{fitted.name}: shares add up to {explained['score']:.6g}, and the score is {score:.6g}",
-                hint="`students/tables/explained.py` and `release/table_explain.py` disagree; nothing was released",
-            )
+    scores, sums = predictor.predict_scores(asked), predictor.explained_scores(asked)
+    missed = np.abs(scores - sums) - SUM_TOLERANCE * np.maximum(1.0, np.abs(scores))
+    if not missed.max(initial=-1.0) <= 0:
+        at = np.unravel_index(int(missed.argmax()), missed.shape)
+        raise ArtifactError(
+            f"{fitted.name}: shares add up to {sums[at]:.6g}, and the score is {scores[at]:.6g}",
+            hint="`students/tables/explained.py` and `release/table_explain.py` disagree; nothing was released",
+        )
 
 
 def _write_folder(params: ExportTableParams, fitted: FittedStudent, folder: Path, rows: "Dataset") -> None:
@@ -185,6 +190,7 @@ def _write_folder(params: ExportTableParams, fitted: FittedStudent, folder: Path
         "labels": list(params.table.label_names),
         "inputs": learner.to_onnx(folder),
         "calibration_temperature": params.calibration_temperature,
+        **({"calibration": params.rule.model_dump(mode="json")} if params.rule else {}),
         "unit": params.table.target.unit,
     }
     text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)

@@ -16,7 +16,7 @@ from factory.evaluation.audit import Audit
 from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.findings import worst_line
 from factory.evaluation.result import Part
-from factory.evaluation.telling import AnyEvaluation, gate_figures, table_of
+from factory.evaluation.telling import AnyEvaluation, gate_figures, groups_of, groups_sentence, table_of
 from factory.release.cascade_file import CASCADE_FILE, describe
 from factory.release.code import Code
 from factory.release.export import Exported
@@ -209,6 +209,8 @@ def _card(
         evaluation=evaluation,
         audit=worst_line(audit),
         table=table_of(evaluation),
+        groups=groups_of(evaluation),
+        groups_sentence=groups_sentence(evaluation),
         gate=gate,
         cascade=cascade,
     )

@@ -87,6 +87,7 @@ class Predictor:
         self.config: dict[str, Any] = _read_config(self.folder)
         self.labels: tuple[str, ...] = tuple(self.config["labels"])
         self._temperature = float(self.config.get("calibration_temperature", 1.0))
+        self._rule: dict[str, Any] | None = self.config.get("calibration")
         self._reject_below = _rejection(self.folder, self.config)
         inputs = self.config["inputs"]
         self._cells = _beside("table_cells").Cells(inputs) if inputs["kind"] == "cells" else None
@@ -121,7 +122,7 @@ class Predictor:
     def predict_logits(self, texts: Sequence[Any]) -> NDArray[np.float64]:
         """Return what `predict_proba` is the softmax of, shape (n_texts, n_labels); of numbers, the numbers."""
         if self._cells is not None:
-            return self._answer_rows(texts)
+            return self._calibrated(self.predict_scores(texts))
         logits = np.zeros((len(texts), len(self.labels)))
         for start in range(0, len(texts), CHUNK_TEXTS):
             rows = [featurise.rows(texts[start : start + CHUNK_TEXTS]) for featurise in self._featurisers]
@@ -148,13 +149,10 @@ class Predictor:
         Raises:
             ArtifactError: A row cannot be answered, there is no such label, or the folder cannot explain.
         """
-        if self._cells is None:
-            raise ArtifactError(f"{self.folder}: explains rows of tables, and this student answers texts")
         answers = self.predict(rows)
         try:
-            if self._explainer is None:
-                self._explainer = _beside("table_explain").Explainer(self.folder, self.config)
-            found: list[dict[str, Any]] = self._explainer.explain(rows, self._cells.matrix(rows), answers, label)
+            explainer, matrix = self._explained(rows)
+            found: list[dict[str, Any]] = explainer.explain(rows, matrix, answers, label)
         except ValueError as error:  # NoExplanation of the module beside this one
             raise ArtifactError(str(error)) from error
         return found
@@ -166,7 +164,20 @@ class Predictor:
         except ValueError as error:  # WrongRow of the module beside this one
             raise WrongInput(int(getattr(error, "position", 0)), getattr(error, "message", str(error))) from error
 
-    def _answer_rows(self, rows: Sequence[Any]) -> NDArray[np.float64]:
+    def explained_scores(self, rows: Sequence[Any]) -> NDArray[np.float64]:
+        """Return what explanations add up to, shape (n_rows, n_labels): `predict_scores`, but for rounding."""
+        explainer, matrix = self._explained(rows)
+        return np.asarray(explainer.base + explainer.shares(matrix).sum(axis=1))
+
+    def _explained(self, rows: Sequence[Any]) -> tuple[Any, NDArray[np.float32]]:
+        if self._cells is None:
+            raise ArtifactError(f"{self.folder}: explains rows of tables, and this student answers texts")
+        if self._explainer is None:
+            self._explainer = _beside("table_explain").Explainer(self.folder, self.config)
+        return self._explainer, self._cells.matrix(rows)
+
+    def predict_scores(self, rows: Sequence[Any]) -> NDArray[np.float64]:
+        """Return what the graph says of rows of a table, shape (n_rows, n_labels), before any calibration."""
         scores = np.zeros((len(rows), max(1, len(self.labels))))
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
@@ -176,7 +187,21 @@ class Predictor:
                 position = start + int(getattr(error, "position", 0))
                 raise WrongInput(position, getattr(error, "message", str(error))) from error
             scores[start : start + len(chunk)] = self._session.run(["logits"], {"cells": cells})[0]
-        return scores / self._temperature if self.labels else scores
+        return scores
+
+    def _calibrated(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not self.labels:
+            return scores
+        if self._rule is None:
+            return scores / self._temperature
+        odds = scores[:, 1] - scores[:, 0]
+        before, after = self._rule["before"], self._rule["after"]
+        if before:
+            outside = np.minimum(odds - before[0], 0) + np.maximum(odds - before[-1], 0)
+            odds = np.interp(odds, before, after) + outside
+        else:
+            odds = self._rule["slope"] * odds + self._rule["shift"]
+        return np.stack([-odds / 2, odds / 2], axis=1)
 
     def predict(self, texts: Sequence[Any]) -> list[Any]:
         """Return the most probable label of each text with its probability, and those of all labels; or the number."""

@@ -131,7 +131,11 @@ class Explainer:
         self._values: Mapping[str, Sequence[str]] = config["inputs"]["values"]
         self._labels: list[str] = config["labels"]
         self._unit: str = config.get("unit") or ""
-        self._temperature = float(config.get("calibration_temperature", 1.0)) if self._labels else 1.0
+        # Calibration by a slope and a shift changes shares alike. The isotonic one bends the score as a whole, of which
+        # no column has a part: shares are then of the score before it.
+        rule = config.get("calibration") or {"slope": 1 / float(config.get("calibration_temperature", 1.0)), "shift": 0}
+        bends = not self._labels or rule.get("before")
+        self._slope, self._shift = (1.0, 0.0) if bends else (float(rule["slope"]), float(rule["shift"]))
 
     @property
     def base(self) -> NDArray[np.float64]:
@@ -167,7 +171,8 @@ class Explainer:
         Returns:
             For each row the answer with `explained`, `base`, `score`, `shares` (greatest first) and `summary`. The
             score of a label is its logit less the mean of the others, so of two labels the log-odds; the score of a
-            number is the number. `base` is the mean score over training rows.
+            number is the number. `base` is the mean score over training rows. Where calibration is isotonic, the score
+            is that before it.
 
         Raises:
             NoExplanation: There is no such label.
@@ -185,7 +190,8 @@ class Explainer:
         inner = row if all(one["name"] in row for one in self._columns) else row["features"]
         told = label or answer.get("label")
         at = self._labels.index(told) if told is not None else 0
-        base, scores = (_score(one, at) / self._temperature for one in (self.base[None], shares))
+        base, scores = (self._slope * _score(one, at) for one in (self.base[None], shares))
+        base = base + (self._shift if at else -self._shift)
         order = np.argsort(-np.abs(scores), kind="stable")
         found = [
             {
