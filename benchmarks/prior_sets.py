@@ -1,4 +1,4 @@
-"""Four public sets as `benchmarks.priors` reads them: typed rows, with the phrases of `priors.yaml`."""
+"""Six public sets as `benchmarks.priors` reads them: typed rows, with the phrases of `priors.yaml`."""
 
 import json
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from factory.tables.cells import read_cells
 
 PHRASES = Path(__file__).with_name("priors.yaml")
 SETS = ("german_credit", "bank_marketing", "heart_disease", "adult_income")
+NUMBER_SETS = ("bike_sharing", "concrete_strength")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class PriorSet:
 
 
 def read_set(folder: Path) -> PriorSet:
-    """Read one of `SETS`; its test rows are only for the last table."""
+    """Read one of `SETS` or `NUMBER_SETS`; its test rows are only for the last table."""
     told = yaml.safe_load(PHRASES.read_text(encoding="utf-8"))[folder.name]
     codes: dict[str, dict[str, str]] = told.get("codes", {})
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["features"]
@@ -36,8 +37,9 @@ def read_set(folder: Path) -> PriorSet:
         Column(name=name, kind=_kind(meta[name]["type"], name in codes), description=phrase)
         for name, phrase in told["columns"].items()
     ]
-    labels = tuple(Label(name=name, description=words) for name, words in told["labels"].items())
-    table = Table(columns=tuple(columns), target=Target(column="target"), labels=labels)
+    labels = tuple(Label(name=name, description=words) for name, words in told.get("labels", {}).items())
+    target = Target(column="target", description=told.get("target", ""))
+    table = Table(columns=tuple(columns), target=target, labels=labels)
     rows = {part: _rows(folder / f"{part}.jsonl", table, codes) for part in ("train", "test")}
     return PriorSet(folder.name, told["description"], table, rows["train"], rows["test"])
 
@@ -59,5 +61,6 @@ def _rows(path: Path, table: Table, codes: dict[str, dict[str, str]]) -> Rows:
         if wrong:
             raise SystemExit(f"{path}: {column.name}: {wrong[0]}")
     targets = codes.get("target", {})
-    label = pa.array([targets.get(row["target"], row["target"]) for row in found])
+    answers = [targets.get(row["target"], row["target"]) for row in found]
+    label = pa.array(answers, pa.string() if table.labels else pa.float64())
     return all_kept(table_dataset(cells, label, origin=Origin.GOLD))

@@ -233,13 +233,13 @@ def _tables(kind: Kind) -> dict[KeyPath, Mapping[str, Any]]:
     from factory.labelling.aggregation import AGGREGATORS
     from factory.labelling.voters import VOTERS
     from factory.students import STUDENTS, TABLE_STUDENTS
-    from factory.synthesis import STRATEGIES
+    from factory.synthesis import STRATEGIES, TABLE_STRATEGIES
     from factory.synthesis.augmenters import AUGMENTERS
 
     if kind.is_table:
         return {
             ("augmentation", "strategies"): {},
-            ("synthesis", "strategies"): {},
+            ("synthesis", "strategies"): TABLE_STRATEGIES if kind.has_labels else {},
             ("labelling", "voters"): {},
             ("curation",): {},
             ("students",): TABLE_STUDENTS,
@@ -285,6 +285,10 @@ def _table_problems(source: Source, kind: Kind) -> list[Problem]:
     if not kind.is_table:
         return []
     cascade = [source.problem(("cascade",), "is for texts: leave it out")] if ("cascade",) in source.lines else []
+    strategies: KeyPath = ("synthesis", "strategies")
+    has_rows = any(_value_at(source, ("data", key)) for key in ("train", "seeds"))
+    if _value_at(source, strategies) and not has_rows:
+        cascade.append(source.problem(strategies, "rows are written like real ones: name some under data.train"))
     return cascade + _column_rule_problems(source)
 
 

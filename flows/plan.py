@@ -23,6 +23,7 @@ from factory.store import MANIFEST, Artifact, Resource, Result, Stage, explain_m
 from factory.synthesis import STRATEGIES
 from factory.synthesis.augment import AugmentParams
 from factory.synthesis.augmenters import AUGMENTERS
+from factory.synthesis.rows import WriteRowsParams, forecast_rows_written
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import REPLIES_FILE
 from factory.teacher.forecast import Forecast
@@ -276,6 +277,10 @@ def _as_measured(folder: Path, cost: Forecast) -> Forecast:
     )
 
 
+def _known(rows: Artifact[Any] | None) -> Any:
+    return None if rows is None or isinstance(rows, Pending) else rows.load()
+
+
 def _n_rows(rows: Artifact[Any]) -> int:
     return rows.n_rows if isinstance(rows, Pending) else len(rows.load().kept)
 
@@ -289,8 +294,9 @@ def _cost(stage: Stage[Any], params: BaseModel, n_rows: int, inputs: Mapping[str
         augmenter = next(augmenter for augmenter in AUGMENTERS.values() if stage.run is augmenter.stage.run)
         return augmenter.forecast(params, _n_rows(inputs["rows"]))
     if isinstance(params, PriorsParams):
-        known = inputs.get("rows")
-        return forecast_priors(params, None if known is None or isinstance(known, Pending) else known.load())
+        return forecast_priors(params, _known(inputs.get("rows")))
+    if isinstance(params, WriteRowsParams):
+        return forecast_rows_written(params, _known(inputs["real"]))
     if isinstance(params, AnnotateTableParams):
         return forecast_rows(params, n_rows)
     if isinstance(params, AskParams):

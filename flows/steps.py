@@ -36,7 +36,8 @@ NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_we
 (docs/benchmarks-curation.md)."""
 CEILING = "ceiling"
 REAL_ROWS = "real-rows"
-SHOWN_ONLY = frozenset({f"fit-{CEILING}", f"fit-{REAL_ROWS}"})
+WITHOUT_PRIORS = "without-priors"
+SHOWN_ONLY = frozenset({f"fit-{CEILING}", f"fit-{REAL_ROWS}", f"fit-{WITHOUT_PRIORS}"})
 """Stages that fit a student which nobody may release: it shows what real rows alone would give."""
 
 

@@ -32,8 +32,9 @@ from factory.tables.priors import Priors
 from factory.tables.unlabel import UNLABEL, UnlabelParams
 from factory.teacher import Teacher
 from flows.products import Made, Products
-from flows.steps import CEILING, REAL_ROWS, Runner, named, predict
+from flows.steps import CEILING, REAL_ROWS, WITHOUT_PRIORS, Runner, named, predict
 from flows.table_priors import TRAINED_ON, ask_columns, wants_priors
+from flows.table_rows import with_written
 from flows.table_steps import (
     SCORECARD,
     believed,
@@ -47,7 +48,6 @@ from flows.table_steps import (
 )
 
 LINEAR = Plugin(name="linear")
-WITHOUT_PRIORS = "without-priors"
 N_BATCH = 10_000
 """Rows asked at once when speed is measured."""
 
@@ -72,7 +72,7 @@ def table_recipe(task: Task, teacher: Teacher, run: Runner) -> Products:
     priors = ask_columns(task, table, files.get("pool") or real, teacher, run) if wants_priors(task) else None
     if real is None:
         return without_rows(task, table, files, priors, teacher, run)
-    rows = real
+    rows = with_written(task, table, files, real, teacher, run)
     audit = run(NO_AUDIT, NoAuditParams(), inputs={"rows": rows})
     students = {
         plugin.name: train_table(task, table, plugin, rows, run, priors=priors)
@@ -224,9 +224,11 @@ def judge_table(
     if LINEAR.name not in made.students:
         alone[LINEAR.name] = (LINEAR, real)
     if believed(plugin, priors):
-        alone[WITHOUT_PRIORS] = (plugin, real)
+        alone[WITHOUT_PRIORS] = (plugin, rows)
     for name, (one, some) in alone.items():
-        fitted = run(named(FIT_TABLE, name), fit_params(task, table, one), inputs={"rows": some})
+        # Written rows are compared with none, all else being equal.
+        told = believed(one, priors) if name == REAL_ROWS else {}
+        fitted = run(named(FIT_TABLE, name), fit_params(task, table, one), inputs={"rows": some, **told})
         contenders[name] = predict(fitted, holdout, name, run)
     contenders |= ask_rows(task, table, holdout, teacher, run)
     return run(stage, params, inputs={"holdout": holdout, **contenders})

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from factory.events import Progressed, emit
-from factory.records import Predictions, Rows, column_of, without_soft_labels
+from factory.records import Origin, Predictions, Rows, column_of, without_soft_labels
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage
@@ -80,7 +80,8 @@ def cross_predict_table(
 
     Returns:
         Out-of-fold probabilities or numbers in order of the rows; of a large table those of one part of it, by a
-        student that learned from `MOST_SEEN` of the other rows.
+        student that learned from `MOST_SEEN` of the other rows. Where a teacher wrote some of the rows, those of the
+        real ones: how well a student does on written rows says little.
     """
     kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
     folds = fold_numbers(kept, params.n_folds, seed=params.seed)
@@ -95,8 +96,9 @@ def cross_predict_table(
         answers[held] = student.predict_proba(kept.select(held))
     emit(Progressed("cross-predict", len(held_folds), len(held_folds), "folds", note=params.student))
     ids = column_of(kept, "id").to_pylist()
-    if is_large:
-        held = np.flatnonzero(folds == 0)
+    is_real = np.array([one != Origin.SYNTHETIC.value for one in column_of(kept, "origin").to_pylist()])
+    if is_large or not is_real.all():
+        held = np.flatnonzero((folds == 0) & is_real if is_large else is_real)
         return Predictions(params.table.label_names, tuple(ids[position] for position in held), answers[held])
     return Predictions(params.table.label_names, tuple(ids), answers)
 
