@@ -87,7 +87,7 @@ def results(one: PriorSet, priors: Priors, *, with_test: bool) -> Iterator[str]:
     train = one.train.kept
     stands_in = np.random.default_rng(7).permutation(len(train))[:MOST_JUDGED]
     judged = one.test.kept if with_test else train.select(stands_in)
-    known, gold = _gold(one, train), _gold(one, judged)
+    known, gold = gold_of(one, train), gold_of(one, judged)
     told, is_label = priors.as_json(), bool(one.table.labels)
     figure = auc if is_label else r2
     if is_label:
@@ -110,7 +110,7 @@ def results(one: PriorSet, priors: Priors, *, with_test: bool) -> Iterator[str]:
             yield f"{other.mean():.3f}: {(ours - other).mean():+.3f} ± {error:.3f}"
 
 
-def _gold(one: PriorSet, rows: Any) -> NDArray[np.float64]:
+def gold_of(one: PriorSet, rows: Any) -> NDArray[np.float64]:
     """Return whether each row has the last label, or its number."""
     label = column_of(rows, "label").to_numpy(zero_copy_only=False)
     return np.asarray(label == one.table.label_names[-1] if one.table.labels else label, dtype=np.float64)

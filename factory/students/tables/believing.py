@@ -18,11 +18,14 @@ BIAS_PENALTY = 1e-4
 MOST_STEPS = 2_000
 NOISE = 0.5
 """Variance of a number around what is predicted, where that of the number is 1."""
+LOGIT_SPREAD = float(np.pi / np.sqrt(3))
+"""Standard deviation of the logistic distribution: weights of logits are so much larger than those of a number of
+spread 1 that follows the columns as closely."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What is believed of the weights before rows are seen."""
+    """What is believed of the weights of logits before rows are seen."""
 
     trust: float
     """Mean of the weight that all curves share."""
@@ -32,6 +35,16 @@ class Expected:
     """Standard deviation of how far the weight of one curve is from it."""
     strength: float
     """Variance of the weights of columns, whose mean is 0."""
+
+    @property
+    def of_a_number(self) -> "Expected":
+        """What is believed where the weights are not of logits."""
+        return Expected(
+            self.trust / LOGIT_SPREAD,
+            self.doubt / LOGIT_SPREAD,
+            self.column_doubt / LOGIT_SPREAD,
+            self.strength / LOGIT_SPREAD**2,
+        )
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ def most_probable(curves: Array, own: Array, answers: Answers, n_labels: int, ex
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
     n_curves, n_targets = curves.shape[1:]
+    expected = expected if n_labels else expected.of_a_number
     middle, scale, wanted = 0.0, 1.0, answers.values
     present = np.ones(n_targets, dtype=bool)
     if n_labels:

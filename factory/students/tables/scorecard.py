@@ -72,7 +72,7 @@ class Scorecard(TableStudent):
     strength: Annotated[float, Field(gt=0)] = 0.25
     """Variance that the weights of columns are expected to have: the inverse of an L2 penalty."""
     trust: Annotated[float, Field(ge=0)] = 0.5
-    """Expected weight of all curves together, scaled to spread 1: in logits, or standard deviations of the number."""
+    """Expected weight of all curves together, scaled to spread 1; all four are of logits (see `believing`)."""
     doubt: Annotated[float, Field(gt=0)] = 0.3
     """Standard deviation of that weight."""
     column_doubt: Annotated[float, Field(gt=0)] = 1.0
