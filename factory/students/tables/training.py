@@ -83,6 +83,8 @@ def cross_predict_table(
         student that learned from `MOST_SEEN` of the other rows. Where a teacher wrote some of the rows, those of the
         real ones: how well a student does on written rows says little.
     """
+    import pyarrow.compute as pc
+
     kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
     folds = fold_numbers(kept, params.n_folds, seed=params.seed)
     is_large = bool(len(kept) > MOST_FOLDED_ROWS)
@@ -96,7 +98,8 @@ def cross_predict_table(
         answers[held] = student.predict_proba(kept.select(held))
     emit(Progressed("cross-predict", len(held_folds), len(held_folds), "folds", note=params.student))
     ids = column_of(kept, "id").to_pylist()
-    is_real = np.array([one != Origin.SYNTHETIC.value for one in column_of(kept, "origin").to_pylist()])
+    is_written = pc.equal(column_of(kept, "origin"), Origin.SYNTHETIC.value)
+    is_real = ~np.asarray(is_written.to_numpy(zero_copy_only=False), dtype=bool)
     if is_large or not is_real.all():
         held = np.flatnonzero((folds == 0) & is_real if is_large else is_real)
         return Predictions(params.table.label_names, tuple(ids[position] for position in held), answers[held])
