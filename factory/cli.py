@@ -1,34 +1,34 @@
 """The command line. Heavy imports wait inside the commands, so that `--help` answers at once.
 
-Exit codes: 0 done, 1 an error that is said in one line, 2 the task folder or the command is wrong, 130 stopped by
-Ctrl-C (the same command resumes). `factory verdict` also ends with 3 (cascade) and 4 (keep the LLM), `factory watch`
-with 3 (drift).
+Exit codes are those of docs/reference/exit-codes.md. With --json an error is also an object on standard output.
 """
 
 import os
 import signal
 import sys
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
 
 from factory import __version__
 from factory.commands.cache import cache_app
+from factory.commands.completion import completion
 from factory.commands.explain import explain
 from factory.commands.export import export
 from factory.commands.init import init
 from factory.commands.model import models, predict
+from factory.commands.options import print_json
 from factory.commands.registry import compare, promote, rollback
 from factory.commands.rows import review, why
 from factory.commands.serve import serve
 from factory.commands.task import build, check, plan, schema
 from factory.commands.verdict import verdict
 from factory.commands.watch import improve, watch
-from factory.errors import FactoryError
+from factory.errors import FactoryError, Problem
 
 app = typer.Typer(
     name="factory",
-    help="Turn a task description into a small model: an LLM writes the data, small models do the work.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,29 +46,47 @@ def main() -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         app(args=arguments, prog_name="factory")
-    except FactoryError as error:
-        if debug:
-            raise
-        typer.echo(f"error: {error}", err=True)
-        if error.hint:
-            typer.echo(f"  hint: {error.hint}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if debug:
-            raise
-        typer.echo(f"error: {error.filename or 'the system'}: {error.strerror or error}", err=True)
-        sys.exit(1)
     except Exception as error:
         if debug:
             raise
-        first_line = str(error).partition("\n")[0][:300]
-        typer.echo(f"error: {type(error).__name__}: {first_line}", err=True)
-        typer.echo("  hint: this was not foreseen; --debug shows where it happened", err=True)
-        sys.exit(1)
+        failed = failure(error)
+        typer.echo(f"error: {failed.message}", err=True)
+        if failed.hint:
+            typer.echo(f"  hint: {failed.hint}", err=True)
+        if "--json" in arguments:
+            print_json(failed.as_json(), indent=None)
+        sys.exit(failed.exit_code)
     except SystemExit as stop:
         if stop.code == STOPPED:
             typer.echo("\nstopped; nothing paid for is lost: run the same command again to go on", err=True)
         raise
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a command failed."""
+
+    message: str
+    hint: str
+    exit_code: int
+    problems: tuple[Problem, ...] = ()
+    """Of a task folder: each with its file and line."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return what programs read; `build --json` ends with it in place of the verdict."""
+        problems = [{**asdict(problem), "file": str(problem.file)} for problem in self.problems]
+        told = {"event": "Error", "error": self.message, "hint": self.hint, "exit_code": self.exit_code}
+        return {**told, "problems": problems}
+
+
+def failure(error: Exception) -> Failure:
+    """Say what went wrong in words for a person."""
+    if isinstance(error, FactoryError):
+        return Failure(str(error), error.hint, error.exit_code, getattr(error, "problems", ()))
+    if isinstance(error, OSError):
+        return Failure(f"{error.filename or 'the system'}: {error.strerror or error}", "", 1)
+    first_line = str(error).partition("\n")[0][:300]
+    return Failure(f"{type(error).__name__}: {first_line}", "this was not foreseen; --debug shows where it happened", 1)
 
 
 @app.callback()
@@ -77,8 +95,18 @@ def _options(
 ) -> None:
     """Turn a task description into a small model: an LLM writes the data, small models do the work.
 
-    Start with `factory check DIR`, then `factory plan DIR`, then `factory build DIR`. Add --debug to any command for
-    the traceback of an error.
+    Start with `factory check DIR`, then `factory plan DIR`, then `factory build DIR`; `factory COMMAND --help` has
+    examples. Add --debug to any command for the traceback of an error.
+
+    Exit codes: 0 done, 1 an error, 2 the task folder or the command line is wrong, 130 stopped by Ctrl-C (the same
+    command goes on). 3 and 4 are answers of `verdict` and `watch`.
+
+    Examples:
+        factory check tasks/tiny
+
+        factory build tasks/tiny
+
+        factory predict tiny "where is my parcel?"
     """
     if version:
         typer.echo(__version__)
@@ -91,6 +119,7 @@ ROWS = (why, review)
 for command in (*TASKS, *MODELS, *ROWS):
     app.command()(command)
 app.add_typer(cache_app)
+app.command()(completion)
 
 
 if __name__ == "__main__":

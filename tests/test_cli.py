@@ -1,13 +1,15 @@
 """The command line: what it prints where, its exit codes, and that no error is a traceback."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
+from typer.core import TyperGroup
 
-from factory.errors import ArtifactError
+from factory.cli import STOPPED, app
+from factory.commands.watch import DRIFT
+from factory.errors import ArtifactError, FactoryError
+from factory.evaluation.decision import Choice
 from factory.evaluation.order import read_order
 from factory.spec import spec_schema
 from tests.conftest import Done, Factory
@@ -24,25 +31,23 @@ from tests.fault_server import Behaviour, FaultServer, Say, completion
 from tests.scripted_task import LABELS, make_task, texts_of
 from tests.test_build import KEY, QUICK, RELEASED, speak, walk
 
-COMMANDS = (
-    "check",
-    "schema",
-    "plan",
-    "build",
-    "predict",
-    "explain",
-    "models",
-    "compare",
-    "promote",
-    "rollback",
-    "export",
-    "watch",
-    "improve",
-    "why",
-    "cache stats",
-    "cache explain",
-    "cache prune",
-)
+
+def commands_below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each command, those of groups too, with the words that call it."""
+    if not isinstance(command, TyperGroup):
+        yield words, command
+        return
+    for name, one in command.commands.items():
+        yield from commands_below(f"{words} {name}".strip(), one)
+
+
+COMMANDS = dict(commands_below("", typer.main.get_command(app)))
+WITHOUT_JSON = {
+    "schema": "is JSON anyway",
+    "completion": "prints a script",
+    "review": "writes the files that programs read",
+}
+ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "datasets", "prefect", "mlflow", "transformers", "sklearn", "numpy", "openai")
 
 
@@ -53,11 +58,125 @@ def is_clean(done: Done) -> bool:
 # What it says of itself
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_help_of_every_command_has_an_example(factory: Factory, command: str) -> None:
     done = factory(*command.split(), "--help")
     assert done.code == 0
-    assert re.search(rf"Examples?:\s+factory {command}", done.out)
+    assert re.search(rf"Examples?:\s+(?:FACTORY_API_KEY=\S+ )?factory {command}", done.out)
+
+
+def test_help_begins_with_what_to_do_first_and_names_the_exit_codes(factory: Factory) -> None:
+    said = " ".join(factory("--help").out.split())
+    assert "Start with `factory check DIR`" in said
+    assert "Exit codes: 0 done, 1 an error, 2 " in said
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - WITHOUT_JSON.keys()))
+def test_every_command_has_a_form_for_programs(command: str) -> None:
+    assert any("--json" in parameter.opts for parameter in COMMANDS[command].params)
+
+
+def test_an_error_is_an_object_for_programs_too(factory: Factory, tmp_path: Path) -> None:
+    make_task(tmp_path / "task", studnets=[])
+    done = factory("check", tmp_path / "task", "--json")
+    told = json.loads(done.out)
+    assert (done.code, told["exit_code"], told["event"]) == (2, 2, "Error")
+    assert told["problems"][0]["line"] > 1
+    assert told["problems"][0]["where"] == "studnets"
+    assert told["error"] in done.err
+    missing = json.loads(factory("models", "ghost", "--out", tmp_path, "--json").out)
+    assert (missing["hint"], missing["problems"]) == ("factory build tasks/ghost", [])
+
+
+def test_a_good_task_says_what_to_do_next(factory: Factory, tmp_path: Path) -> None:
+    done = factory("check", make_task(tmp_path / "task"))
+    assert done.out == "scripted: ok, 3 labels\n"
+    assert done.err.splitlines()[-1] == f"next: factory plan {tmp_path / 'task'}"
+
+
+def test_init_tells_programs_what_it_drafted(factory: Factory, tmp_path: Path) -> None:
+    rows = "".join(f"{20 + n * n % 37},{'good' if n % 3 else 'bad'}\n" for n in range(40))
+    (tmp_path / "loans.csv").write_text("age,paid\n" + rows, encoding="utf-8")
+    done = factory("init", tmp_path / "loans", "--from", tmp_path / "loans.csv", "--target", "paid", "--json")
+    told = json.loads(done.out)
+    assert (done.code, told["kind"], told["columns"]) == (0, "tabular-classification", {"age": "integer"})
+    assert told["rows"]["train"] + told["rows"]["holdout"] == 40
+    assert Path(told["spec"]).is_file()
+
+
+# Shells and terminals
+
+
+def completed(words: str, place: Path, shell: str = "bash") -> list[str]:
+    """Return what a shell would offer for the last word."""
+    asked = {
+        "bash": {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
+        "zsh": {"_TYPER_COMPLETE_ARGS": words},
+        "fish": {"_TYPER_COMPLETE_ARGS": words, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }
+    env = {**os.environ, **asked[shell], "_FACTORY_COMPLETE": f"complete_{shell}", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "factory"]
+    done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return re.findall(r"[\w/-]+", done.stdout) if shell == "zsh" else done.stdout.split()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_are_offered_commands(tmp_path: Path, shell: str) -> None:
+    assert {"check", "build", "predict"} <= set(completed("factory ", tmp_path, shell))
+
+
+def test_shells_are_offered_tasks_models_and_versions(tmp_path: Path) -> None:
+    for name in ("tiny", "mail"):
+        (tmp_path / "tasks" / name).mkdir(parents=True)
+        (tmp_path / "tasks" / name / "spec.yaml").touch()
+    (tmp_path / "outputs" / "mail").mkdir(parents=True)
+    (tmp_path / "outputs" / "mail" / "versions.json").touch()
+    assert completed("factory build tasks/t", tmp_path) == ["tasks/tiny"]
+    assert completed("factory plan ", tmp_path) == ["tasks/mail", "tasks/tiny"]
+    assert completed("factory predict ", tmp_path) == ["mail"]
+    assert completed("factory serve mail --version ca", tmp_path) == ["candidate"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_is_printed(factory: Factory, shell: str) -> None:
+    done = factory("completion", shell)
+    assert done.code == 0
+    assert f"complete_{shell}" in done.out
+
+
+def on_a_terminal(*arguments: str, **env: str) -> str:
+    """Return what a command prints on a terminal."""
+    ours, theirs = pty.openpty()
+    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    command = [sys.executable, "-m", "factory", *arguments]
+    told = {**kept, "TERM": "xterm-256color", **env}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=told, cwd=ROOT):
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody is at the other end
+            while part := os.read(ours, 65536):
+                said += part
+    os.close(ours)
+    return said.decode()
+
+
+COLOUR = re.compile(r"\x1b\[[\d;]*\b(?:3[0-8]|4[0-8]|9[0-7])[\d;]*m")
+
+
+def test_there_are_colours_on_a_terminal_and_none_where_they_are_not_wanted(factory: Factory) -> None:
+    assert COLOUR.search(on_a_terminal("--help"))
+    assert not COLOUR.search(on_a_terminal("--help", NO_COLOR="1"))
+    assert "\x1b" not in factory("--help").out
+    assert "\x1b" not in factory("bulid").err
+
+
+def test_the_exit_codes_are_those_that_are_documented() -> None:
+    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)}
+    errors = [FactoryError, *FactoryError.__subclasses__()]
+    given = {kind.exit_code for kind in errors} | {choice.exit_code for choice in Choice} | {0, DRIFT, STOPPED}
+    assert documented == given
 
 
 def test_help_and_import_are_light() -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from factory.commands.options import print_json
+
 
 def is_bulk(source: Path, target: Path) -> bool:
     """Return whether a file is labelled part by part: not a pipe, a stream, or a file of another kind."""
@@ -14,7 +16,15 @@ def is_bulk(source: Path, target: Path) -> bool:
 
 
 def predict_files(
-    outputs: Path, name: str, version: str | None, source: Path, target: Path, *, column: str, dask: str | None
+    outputs: Path,
+    name: str,
+    version: str | None,
+    source: Path,
+    target: Path,
+    *,
+    column: str,
+    dask: str | None,
+    json_: bool,
 ) -> None:
     """Label a file of any size; see docs/how-to/bulk.md."""
     from factory.console import watching
@@ -34,7 +44,7 @@ def predict_files(
         from factory.serving.bulk_dask import answer_on_dask
 
         answer_all = answer_on_dask(dask, release, model)
-    with watching():
+    with watching(quiet=json_):
         done = predict_file(
             source,
             target,
@@ -43,5 +53,9 @@ def predict_files(
             column=None if predictor.is_table else column,
             answers=ANSWER_COLUMNS if predictor.labels else NUMBER_COLUMNS,
         )
+    if json_:
+        told = {"file": str(target), "rows": done.n_rows, "seconds": done.seconds}
+        print_json({**told, "parts": done.n_parts, "parts_resumed": done.n_resumed})
+        return
     resumed = f", {done.n_resumed:,} of {done.n_parts:,} parts from an earlier run" if done.n_resumed else ""
     typer.echo(f"{target}: {done.n_rows:,} rows in {done.seconds:.1f} s{resumed}", err=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, Name, Outputs
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, Version, print_json
 
 
 class Kind(StrEnum):
@@ -22,8 +22,9 @@ def export(
     name: Name,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
     kind: Annotated[Kind, typer.Option("--to", help="In which form.")] = Kind.ONNX,
-    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    version: Version = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
 ) -> None:
     """Write a version as a plain folder, an OpenVINO graph, an image to build, or a folder for the Hugging Face hub.
 
@@ -38,4 +39,7 @@ def export(
     registry = Registry(outputs)
     chosen = registry.find(name, version)
     export_bundle(registry.resolve(name, str(chosen.version)), kind.value, folder)
+    if json_:
+        print_json({"folder": str(folder), "name": name, "version": chosen.version, "kind": kind.value})
+        return
     typer.echo(f"{folder}: version {chosen.version} of {name} for {kind.value}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, Outputs, TaskFolder
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Outputs, TaskFolder, print_json
 from factory.errors import FactoryError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def init(
         bool, typer.Option("--ask-teacher", help="Let the embedded teacher propose what columns mean, a call each.")
     ] = False,
     out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
 ) -> None:
     """Draft the spec of a task from a file of rows, for you to correct, and write the rows beside it.
 
@@ -64,12 +65,13 @@ def init(
         raise typer.BadParameter("give --target COLUMN for a table, or --text COLUMN and --label COLUMN for texts")
     if ask_teacher and not is_table:
         raise typer.BadParameter("--ask-teacher describes the columns of a table: give --from and --target")
-    name = _task_name(folder)
+    name, spec = _task_name(folder), folder / "spec.yaml"
     if source is None:
         from factory.tables.draft_texts import SKELETON
 
         write_folder(folder, {"spec.yaml": SKELETON.format(name=name)})
-        typer.echo(f"{folder / 'spec.yaml'}: a text task to fill in")
+        told: dict[str, object] = {}
+        lines = [f"{spec}: a text task to fill in"]
     else:
         from factory.tables.drafting import read_grid
 
@@ -80,20 +82,27 @@ def init(
             drafted = draft_texts(grid, text, label, name)
             write_folder(folder, {"spec.yaml": drafted.spec, **drafted.files})
             repeated = f"; {drafted.n_repeated:,} repeated rows left out" if drafted.n_repeated else ""
-            typer.echo(f"{folder / 'spec.yaml'}: texts with {drafted.n_labels} labels{repeated}")
+            told = {"labels": drafted.n_labels, "repeated_rows": drafted.n_repeated}
+            lines = [f"{spec}: texts with {drafted.n_labels} labels{repeated}"]
         elif target is not None:
             from factory.console import watching
             from factory.tables.drafting import draft_table
             from factory.tables.guessing import Hints
 
             hints = Hints(decimal and decimal.value, date_order and date_order.value)  # type: ignore[arg-type]
-            with watching():
+            with watching(quiet=json_):
                 draft = draft_table(grid, target, hints)
             _refuse_existing(folder)  # before anybody is asked
             said = _ask(draft, out) if ask_teacher else {}
             write_folder(folder, table_files(draft, name, said))
-            _print_table(folder, draft, n_described=len(said) if ask_teacher else None)
-    typer.echo(f"next: read and correct {folder / 'spec.yaml'}, then: factory check {folder}")
+            told = table_as_json(draft)
+            lines = table_lines(spec, draft, n_described=len(said) if ask_teacher else None)
+            for warning in draft.warnings:
+                typer.echo(f"warning: {warning}", err=True)
+    if json_:
+        print_json({"spec": str(spec), **told})
+        return
+    typer.echo("\n".join([*lines, f"next: read and correct {spec}, then: factory check {folder}"]))
 
 
 def table_files(draft: "Draft", name: str, said: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -149,19 +158,36 @@ def _refuse_existing(folder: Path) -> None:
         raise FactoryError(f"{there}: is there already, and nothing is overwritten", hint="name another folder")
 
 
-def _print_table(folder: Path, draft: "Draft", *, n_described: int | None) -> None:
-    """Say what was decided."""
-    typer.echo(f"{folder / 'spec.yaml'}: {draft.kind.value}, {len(draft.train):,} rows to train on, ", nl=False)
-    typer.echo(f"{len(draft.holdout):,} held out")
+def table_as_json(draft: "Draft") -> dict[str, object]:
+    """Return what was decided, for programs."""
+    return {
+        "kind": draft.kind.value,
+        "rows": {"train": len(draft.train), "holdout": len(draft.holdout), "unlabelled": len(draft.unlabelled)},
+        "columns": {guess.name: guess.kind.value for guess in draft.columns},
+        "left_out": dict(draft.left_out),
+        "warnings": list(draft.warnings),
+    }
+
+
+def table_lines(spec: Path, draft: "Draft", *, n_described: int | None) -> list[str]:
+    """Say what was decided.
+
+    Args:
+        spec: Where the draft was written.
+        draft: The draft.
+        n_described: Columns that the teacher described; None if it was not asked.
+
+    Returns:
+        Lines for a person.
+    """
+    lines = [f"{spec}: {draft.kind.value}, {len(draft.train):,} rows to train on, {len(draft.holdout):,} held out"]
     for guess in draft.columns:
         missing = f", {guess.n_missing:,} missing" if guess.n_missing else ""
         unit = f" in {guess.unit}" if guess.unit else ""
-        typer.echo(f"  {guess.name!r}: {guess.kind.value}{unit}{missing}")
-    for column, reason in draft.left_out.items():
-        typer.echo(f"  {column!r}: left out: {reason}")
+        lines.append(f"  {guess.name!r}: {guess.kind.value}{unit}{missing}")
+    lines += [f"  {column!r}: left out: {reason}" for column, reason in draft.left_out.items()]
     if draft.unlabelled:
-        typer.echo(f"  {len(draft.unlabelled):,} rows without an answer: unlabelled.jsonl")
+        lines.append(f"  {len(draft.unlabelled):,} rows without an answer: unlabelled.jsonl")
     if n_described is not None:
-        typer.echo(f"  the teacher described {n_described} of {len(draft.columns)} columns")
-    for warning in draft.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        lines.append(f"  the teacher described {n_described} of {len(draft.columns)} columns")
+    return lines

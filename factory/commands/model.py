@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from factory.commands.bulk import is_bulk, predict_files
-from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, only_text, print_json
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, Version, only_text, print_json
 from factory.errors import FactoryError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def predict(
         typer.Option("--out", metavar="FILE", help="To write, of the same format; JSONL default: stdout."),
     ] = None,
     outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
-    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    version: Version = None,
     cascade: Annotated[
         bool, typer.Option("--cascade", help="Answer in tiers: the LLM is asked what no student is sure about.")
     ] = False,
@@ -52,7 +52,9 @@ def predict(
 
         factory predict snips_intent --in big.parquet --out labelled.parquet --column message
 
-        factory predict german_credit --in rows.jsonl      (or a row: '{"age": 35, "purpose": "new car", ...}')
+        factory predict german_credit --in rows.jsonl
+
+        factory predict german_credit '{"age": 35, "purpose": "new car", "amount": 1000}'
     """
     from factory.serving.predictor import load
 
@@ -61,7 +63,7 @@ def predict(
     if to is not None and in_ is None:
         raise typer.BadParameter("--out goes with --in")
     if in_ is not None and to is not None and is_bulk(in_, to) and not cascade:
-        predict_files(outputs, name, version, in_, to, column=column, dask=dask)
+        predict_files(outputs, name, version, in_, to, column=column, dask=dask, json_=json_)
         return
     if dask is not None or column != "text":
         raise typer.BadParameter(

@@ -7,12 +7,25 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from factory.commands.completion import aliases, model_names, task_folders
 from factory.errors import FactoryError
 
-TaskFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Task folder, such as tasks/snips_intent.")]
+TaskFolder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="Task folder, such as tasks/snips_intent.", autocompletion=task_folders),
+]
 Outputs = Annotated[Path, typer.Option("--out", "--outputs", metavar="OUTPUTS", help="Where results and models go.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs instead of text for people.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a built task, such as snips_intent.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Name of a built task, such as snips_intent.", autocompletion=model_names),
+]
+Version = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VERSION", help="Version or alias; default: champion, else candidate.", autocompletion=aliases
+    ),
+]
 
 DEFAULT_OUTPUTS = Path("outputs")
 

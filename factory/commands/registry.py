@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from factory.commands.completion import aliases
 from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, print_json
 
 Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept with who did it and when.")]
@@ -12,7 +13,9 @@ Note = Annotated[str, typer.Option("--note", metavar="TEXT", help="Why; kept wit
 
 def promote(
     name: Name,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Number or alias.")] = "candidate",
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Number or alias.", autocompletion=aliases)
+    ] = "candidate",
     note: Note = "",
     force: Annotated[bool, typer.Option("--force", help="Also a version that did not pass its gate.")] = False,
     out: Outputs = DEFAULT_OUTPUTS,
@@ -54,8 +57,8 @@ def rollback(name: Name, note: Note = "", out: Outputs = DEFAULT_OUTPUTS, json_:
 
 def compare(
     name: Name,
-    first: Annotated[str, typer.Argument(metavar="A", help="Number or alias of a version.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Of another.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Number or alias of a version.", autocompletion=aliases)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Of another.", autocompletion=aliases)],
     rows: Annotated[
         Path | None, typer.Option("--rows", metavar="FILE", help="JSONL with `text` and `label`; default: the holdout.")
     ] = None,

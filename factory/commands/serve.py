@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, Name, Outputs
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, Version, print_json
 
 if TYPE_CHECKING:
     from factory.serving.http.live import Opened
@@ -15,7 +15,7 @@ def serve(
     name: Name,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one, printed at the start.")] = 8000,
-    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    version: Version = None,
     key_env: Annotated[
         str | None,
         typer.Option("--key-env", metavar="VARIABLE", help="Environment variable with the API key [FACTORY_API_KEY]."),
@@ -31,6 +31,7 @@ def serve(
         Path | None, typer.Option("--task", metavar="DIR", help="With --cascade: who the LLM is; default: tasks/NAME.")
     ] = None,
     out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
 ) -> None:
     """Answer over HTTP with the champion, and switch when another version becomes it.
 
@@ -51,8 +52,11 @@ def serve(
     from factory.serving.http.settings import Settings, read_key
 
     def started(opened: "Opened", port: int) -> None:
-        shown = f"[{host}]" if ":" in host else host
-        typer.echo(f"{opened.name} version {opened.version} answers at http://{shown}:{port}; Ctrl-C stops it")
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if json_:
+            print_json({"name": opened.name, "version": opened.version, "url": url}, indent=None)
+        else:
+            typer.echo(f"{opened.name} version {opened.version} answers at {url}; Ctrl-C stops it")
 
     settings = Settings(
         name=name,

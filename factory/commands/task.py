@@ -25,6 +25,7 @@ def check(folder: TaskFolder, json_: AsJson = False) -> None:
     for warning in task.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{task.spec.name}: ok, {len(task.spec.labels)} labels")
+    typer.echo(f"next: factory plan {folder}", err=True)
 
 
 def schema() -> None:
@@ -52,6 +53,7 @@ def plan(folder: TaskFolder, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = Fal
         print_json(planned.as_json())
     else:
         print_plan(planned)
+        typer.echo(f"next: factory build {folder}", err=True)
 
 
 def build(

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, print_json
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, Version, print_json
 
 
 def verdict(
     name: Name,
-    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    version: Version = None,
     task: Annotated[
         Path | None, typer.Option("--task", metavar="DIR", help="Task folder, for prices; default: tasks/NAME.")
     ] = None,

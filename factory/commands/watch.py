@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, TaskFolder, print_json
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, TaskFolder, Version, print_json
 
 DRIFT = 3
 """The exit code when drift is found."""
@@ -26,7 +26,7 @@ def watch(
     against: Annotated[
         Against | None, typer.Option("--against", help="Default: the holdout, else the training rows.")
     ] = None,
-    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    version: Version = None,
     with_texts: Annotated[bool, typer.Option("--with-texts", help="Put texts into the order, not only ids.")] = False,
     outputs: Outputs = DEFAULT_OUTPUTS,
     json_: AsJson = False,
