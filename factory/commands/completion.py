@@ -29,7 +29,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Which shell the scri
 
         factory completion fish > ~/.config/fish/completions/factory.fish
     """
-    from typer.completion import get_completion_script
+    from typer._completion_shared import get_completion_script  # what --show-completion prints, for any shell
 
     typer.echo(get_completion_script(prog_name="factory", complete_var="_FACTORY_COMPLETE", shell=shell.value))
 
