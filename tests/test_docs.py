@@ -42,6 +42,44 @@ def test_the_spec_that_is_shown_is_valid(page: Path, tmp_path: Path) -> None:
     assert load_spec(tmp_path).name == yaml.safe_load(block)["name"]
 
 
+TEXTS = {
+    "name": "shown",
+    "kind": "text-classification",
+    "description": "Mails.",
+    "labels": ["refund", "delivery"],
+    "data": {"seeds": "seeds.jsonl"},
+}
+TABLE = {
+    "name": "shown",
+    "kind": "tabular-classification",
+    "description": "Loans.",
+    "labels": ["good", "bad"],
+    "columns": [{"name": "age", "kind": "integer"}],
+    "target": "paid",
+    "data": {"train": "train.csv"},
+}
+FOR_TABLES = {"columns", "target", "rules", "leave_out", "priors"}
+
+
+def shown_specs() -> list[tuple[str, str]]:
+    blocks = [
+        (page, found) for page in PAGES for found in re.finditer(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.S)
+    ]
+    return [
+        (f"{page.relative_to(ROOT)}:{found.string.count(chr(10), 0, found.start()) + 2}", found[1])
+        for page, found in blocks
+    ]
+
+
+@pytest.mark.parametrize(("where", "block"), shown_specs(), ids=[where for where, _ in shown_specs()])
+def test_every_part_of_a_spec_that_is_shown_is_valid(where: str, block: str, tmp_path: Path) -> None:
+    shown = yaml.safe_load(block)
+    is_table = FOR_TABLES & shown.keys() or str(shown.get("data", "")).count(".csv")
+    whole = {**(TABLE if is_table else TEXTS), **shown}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+    assert load_spec(tmp_path).description == whole["description"]
+
+
 def test_the_map_of_the_teacher_names_every_file() -> None:
     words = set(re.findall(r"\w+", (teacher.__doc__ or "").partition("Where things are:")[2]))
     files = {path.stem for path in Path(teacher.__file__).parent.glob("*.py")} - {"__init__"}
