@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, only_text, print_json
+from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, Version, only_text, print_json
 from factory.errors import FactoryError
 
 SHOWN = 8
@@ -21,7 +21,7 @@ def explain(
         str | None, typer.Option("--label", help="Of a table: explain this label, not the answer.")
     ] = None,
     out: Outputs = DEFAULT_OUTPUTS,
-    version: Annotated[str | None, typer.Option(help="Version or alias; default: champion, else candidate.")] = None,
+    version: Version = None,
     json_: AsJson = False,
 ) -> None:
     """Say what each column of a row added to its answer, or each word of a text.
