@@ -53,7 +53,7 @@ def plan(folder: TaskFolder, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = Fal
         print_json(planned.as_json())
     else:
         print_plan(planned)
-        typer.echo(f"next: factory build {folder}", err=True)
+        typer.echo(f"next: factory build {folder}{_where(out)}", err=True)
 
 
 def build(
@@ -73,6 +73,8 @@ def build(
         from flows.outcome import print_outcome
 
         print_outcome(outcome)
+        report = outcome.folder / "report.html"
+        typer.echo(f"next: open {report}; `factory predict {outcome.version.name} --help` shows how to ask the model")
 
 
 def run_build(folder: Path, out: Path, *, as_json_lines: bool, quiet: bool) -> "Outcome":
@@ -91,3 +93,8 @@ def run_build(folder: Path, out: Path, *, as_json_lines: bool, quiet: bool) -> "
 
             wait_for_server()
             return build_flow(folder, out)
+
+
+def _where(out: Path) -> str:
+    """Return the option that names these outputs, where it is needed."""
+    return "" if out == DEFAULT_OUTPUTS else f" --outputs {out}"
