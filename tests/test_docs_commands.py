@@ -40,7 +40,6 @@ TASK = "snips_intent"
 STANDS_FOR = re.compile(r"\b(?:support_mail|tiny)\b")
 ANSWERS = {"verdict": {0, 3, 4}, "watch": {0, 3}}
 """Exit codes that are no error."""
-UNTIL_STOPPED = {"serve", "ui"}
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 ALL = [block for page in PAGES for block in blocks(page)]
@@ -103,6 +102,12 @@ def test_an_option_that_does_not_exist_is_found() -> None:
 # Run
 
 
+def runs_until_stopped(arguments: list[str]) -> bool:
+    """Return whether a command serves a page or a model; such ones are only parsed."""
+    is_page = arguments[0] == "review" and not {"export", "import"} & set(arguments)
+    return arguments[0] in ("serve", "ui") or is_page
+
+
 @dataclass
 class Place:
     """A folder as a reader has it: tasks, files of their own, a built model."""
@@ -133,7 +138,7 @@ class Place:
         """Run `factory`; a build that has been run once stands for the next of its kind."""
         read_factory(arguments)
         key = tuple(arguments)
-        if arguments[0] in UNTIL_STOPPED or key in self.built:
+        if runs_until_stopped(arguments) or key in self.built:
             return ""
         out, err, code = io.StringIO(), io.StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
