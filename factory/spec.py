@@ -188,6 +188,8 @@ class Spec(Model):
     kind: Kind
     description: Annotated[str, Field(min_length=1, json_schema_extra={"maxLength": MOST_CHARS})]
     """What the texts are and who writes them, or what the table holds; the teacher reads it in every prompt."""
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
+    """Of the texts, as ISO 639 abbreviates it (`en`, `sv`); the cards say it. Null: they say nothing of it."""
     labels: Annotated[
         tuple[Label, ...],
         Field(validate_default=True, json_schema_extra={"minItems": 2, "maxItems": MOST_LABELS}),

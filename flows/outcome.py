@@ -114,6 +114,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         ),
         licence=header_licence(task, champion, teacher),
         licences=licences_of(task, champion, teacher),
+        language=spec.language,
     )
     judged = None  # of a table: nobody was asked whom the student could replace
     if isinstance(evaluation, Evaluation) and not spec.kind.is_table:

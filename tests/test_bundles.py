@@ -22,7 +22,7 @@ import pytest
 
 from factory.commands.export import Kind
 from factory.errors import ArtifactCorrupt, ArtifactError, FactoryError
-from factory.release.bundles import BUNDLES, export_bundle
+from factory.release.bundles import BUNDLES, FORMS, export_bundle
 from factory.release.bundles import openvino as openvino_bundle
 from factory.release.predict import Predictor
 from factory.store import Artifact
@@ -112,7 +112,7 @@ def test_a_release_that_was_tampered_with_is_not_exported(
 
 
 def test_the_command_knows_every_kind() -> None:
-    assert [kind.value for kind in Kind] == list(BUNDLES)
+    assert [kind.value for kind in Kind] == list(FORMS)
 
 
 def test_nothing_is_overwritten(release: Artifact[Any], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     OPENVINO = "openvino"
     DOCKER = "docker"
     HUB = "hub"
+    DATASET = "dataset"
 
 
 def export(
@@ -26,12 +27,14 @@ def export(
     outputs: Outputs = DEFAULT_OUTPUTS,
     json_: AsJson = False,
 ) -> None:
-    """Write a version as a plain folder, an OpenVINO graph, an image to build, or a folder for the Hugging Face hub.
+    """Write a version in the form that somebody else runs, or the rows it was trained on, with their card.
 
     Examples:
         factory export snips_intent --to docker image
 
         factory export snips_intent --to hub snips-intent --version 3
+
+        factory export snips_intent --to dataset snips-rows
     """
     from factory.release.bundles import export_bundle
     from factory.release.registry import Registry

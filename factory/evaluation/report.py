@@ -19,7 +19,7 @@ from factory.evaluation.findings import findings
 from factory.evaluation.learning_curve import Learning
 from factory.evaluation.plots import Panel
 from factory.evaluation.report_figures import figures_of, map_points
-from factory.evaluation.telling import AnyEvaluation, sentence_of, table_of
+from factory.evaluation.telling import AnyEvaluation, groups_of, groups_sentence, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation, in_percent, in_points
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -148,6 +148,8 @@ def render_report(evaluation: AnyEvaluation, build_info: BuildInfo) -> str:
         sentence=sentence_of(evaluation),
         columns=columns,
         table=table,
+        groups=groups_of(evaluation),
+        groups_sentence=groups_sentence(evaluation),
         figures=figures_of(evaluation, build_info),
         rejections=list(_rejections(build_info)),
         findings=findings(build_info.audit) if build_info.audit else [],

@@ -8,15 +8,14 @@ lineage.json  parity.json  manifest.json (written by the store)                 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import Field
 
 from factory.evaluation.audit import Audit
 from factory.evaluation.cascade import CascadeChoice
-from factory.evaluation.findings import worst_line
 from factory.evaluation.result import Part
-from factory.evaluation.telling import AnyEvaluation, gate_figures, groups_of, groups_sentence, table_of
+from factory.evaluation.telling import AnyEvaluation, gate_figures
+from factory.release.cards import TEMPLATE_FILES, model_card
 from factory.release.cascade_file import CASCADE_FILE, describe
 from factory.release.code import Code
 from factory.release.export import Exported
@@ -28,10 +27,8 @@ from factory.spec import Gate, Kind, Label, Model
 from factory.spec_table import Table
 from factory.store import Artifact, Result, Stage
 
-TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 SAME_FOR_ALL = ("predict.py", "requirements.txt", "parity.json")
 """Files of an export that lie in the release itself, or say how it was made."""
-TABLE_TEMPLATE = TEMPLATE.with_name("card_table.md.jinja")
 CARD, REPORT, LINEAGE = "card.md", "report.html", "lineage.json"
 
 
@@ -138,7 +135,7 @@ def package(
     gate = gate_result(params.gate, speed, evaluation)
     lineage = {**params.lineage.model_dump(mode="json"), "code": code.model_dump(mode="json")}
     added = {
-        CARD: _card(params, exported, speed, evaluation, audit, gate, cascade).encode(),
+        CARD: model_card(params, exported, speed, evaluation, audit, gate, cascade).encode(),
         REPORT: report.html.encode(),
         LINEAGE: (json.dumps(lineage, indent=1) + "\n").encode(),
     }
@@ -149,7 +146,7 @@ def package(
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 4, PackageParams, package, Release, files=(TEMPLATE, TABLE_TEMPLATE))
+PACKAGE = Stage("release", 5, PackageParams, package, Release, files=TEMPLATE_FILES)
 
 
 def _tiers(params: PackageParams, cascade: CascadeChoice, tiers: Mapping[str, Exported]) -> dict[str, bytes]:
@@ -171,54 +168,3 @@ def gate_result(gate: Gate, speed: Speed, evaluation: AnyEvaluation) -> GateResu
         p95_ms=speed.p95_ms,
         size_mb=speed.size_mb,
     )
-
-
-def _card(
-    params: PackageParams,
-    exported: Exported,
-    speed: Speed,
-    evaluation: AnyEvaluation,
-    audit: Audit,
-    gate: GateResult,
-    cascade: CascadeChoice | None,
-) -> str:
-    from huggingface_hub import ModelCardData
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    header = ModelCardData(
-        language=params.language,
-        license=params.licence,
-        library_name="onnx",
-        pipeline_tag=params.kind.value,
-        tags=[params.kind.value, "onnx", *(() if params.kind.is_table else ("distillation", "synthetic-data"))],
-    )
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # this is Markdown: `inline` escapes what people and teachers wrote
-    )
-    environment.filters["inline"] = _inline
-    return environment.get_template((TABLE_TEMPLATE if params.table else TEMPLATE).name).render(
-        header=header.to_yaml(),
-        params=params,
-        parity=exported.parity,
-        speed=speed,
-        evaluation=evaluation,
-        audit=worst_line(audit),
-        table=table_of(evaluation),
-        groups=groups_of(evaluation),
-        groups_sentence=groups_sentence(evaluation),
-        gate=gate,
-        cascade=cascade,
-    )
-
-
-_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]#"} | {"|": "&#124;", "<": "&lt;"})
-
-
-def _inline(text: str) -> str:
-    """Make any text safe inside a line or a table cell of Markdown: it can neither end the cell nor add markup."""
-    return " ".join(text.split()).translate(_ESCAPES)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from factory.errors import ArtifactError, FactoryError
+from factory.release.bundles.dataset import write_dataset
 from factory.release.bundles.docker import write_docker
 from factory.release.bundles.hub import write_hub
 from factory.release.bundles.onnx import write_onnx
@@ -23,10 +24,12 @@ BUNDLES: dict[str, Callable[[Path, Path], None]] = {
     "hub": write_hub,
 }
 """By kind: takes the release folder and an empty one to write into."""
+FORMS: dict[str, Callable[[Path, Path], None]] = {**BUNDLES, "dataset": write_dataset}
+"""The same, and what answers nothing: the rows it was trained on."""
 
 
 def export_bundle(release: Path, kind: str, target: Path) -> None:
-    """Write a release in one of the forms of `BUNDLES`.
+    """Write a release in one of the `FORMS`.
 
     Args:
         release: A release folder; nothing in it may have changed since the build.
@@ -38,8 +41,8 @@ def export_bundle(release: Path, kind: str, target: Path) -> None:
         ArtifactError: The target cannot be written.
         FactoryError: There is no such kind, the target has files, or a package is missing.
     """
-    if kind not in BUNDLES:
-        raise FactoryError(f"--to: expected one of {', '.join(BUNDLES)}, got {kind!r}")
+    if kind not in FORMS:
+        raise FactoryError(f"--to: expected one of {', '.join(FORMS)}, got {kind!r}")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise FactoryError(f"{target}: expected a new or an empty folder", hint="nothing is overwritten")
     Artifact(release, Files, was_cached=True).check()
@@ -47,7 +50,7 @@ def export_bundle(release: Path, kind: str, target: Path) -> None:
     scratch = final.with_name(f".{final.name}-{os.getpid()}")
     try:
         scratch.mkdir(parents=True)
-        BUNDLES[kind](release, scratch)
+        FORMS[kind](release, scratch)
         scratch.replace(final)
     except OSError as error:
         raise ArtifactError(f"{target}: cannot be written: {error.strerror or error}") from error
