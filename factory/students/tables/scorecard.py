@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 MOST_TIMES = 2.0
+LEAST_VARIANCE = 0.1
 LEAST_SPREAD = 1e-6
 """Of a feature over the rows, for it to be scaled up."""
 
@@ -69,13 +70,13 @@ class Scorecard(TableStudent):
 
     priors: dict[str, Any] = field(default_factory=dict)
     """`Priors.as_json()`; empty: none, and the student is a logistic or ridge regression."""
-    strength: Annotated[float, Field(gt=0)] = 0.25
+    strength: Annotated[float, Field(gt=0)] = 0.1
     """Variance that the weights of columns are expected to have: the inverse of an L2 penalty."""
     trust: Annotated[float, Field(ge=0)] = 0.5
     """Expected weight of all curves together, scaled to spread 1; all four are of logits (see `believing`)."""
     doubt: Annotated[float, Field(gt=0)] = 0.3
     """Standard deviation of that weight."""
-    column_doubt: Annotated[float, Field(gt=0)] = 1.0
+    column_doubt: Annotated[float, Field(gt=0)] = 0.5
     """Standard deviation of what one column's weight differs from it."""
     balanced: bool = False
     """Give every label the same total weight."""
@@ -97,7 +98,9 @@ class Scorecard(TableStudent):
 
     def learn(self, matrix: Matrix, inputs: tuple[Input, ...], answers: Answers, n_labels: int, *, seed: int) -> Card:
         """Fit the weights of the curves and of the columns."""
-        own = joined([part for position, one in enumerate(inputs) for part in plain(matrix, position, one)])
+        own = evened(
+            joined([part for position, one in enumerate(inputs) for part in plain(matrix, position, one)]), matrix
+        )
         curves = self._scaled_curves(matrix, inputs, n_labels)
         n_targets = max(1, n_labels)
         shared = np.zeros((len(matrix), len(curves), n_targets))
@@ -163,6 +166,14 @@ class Scorecard(TableStudent):
             curve(position, one, prior, len(sides)).times(sides * share)
             for (position, one, prior), share in zip(judged, shares, strict=True)
         ]
+
+
+def evened(part: Part, matrix: Matrix) -> Part:
+    """Return the part with features of about the same spread, so that one penalty treats yes and no like numbers.
+
+    A value that hardly any row has is scaled up no further than `LEAST_VARIANCE` allows: of it rows tell little.
+    """
+    return part.times(np.diag(1 / np.sqrt(part.of(matrix).var(axis=0) + LEAST_VARIANCE)))
 
 
 def joined(parts: Sequence[Part], *, added: bool = False) -> Part:
