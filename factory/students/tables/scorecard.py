@@ -4,8 +4,10 @@ Without rows the card is the priors alone (`factory.tables.priors`). With rows i
 weights are looked for: each column's curve has one weight, expected to be the same for all columns, and columns have
 weights of their own besides, expected to be 0. What the teacher says of a column so becomes one number that has its
 meaning already, where yes or no for each value would need rows to find it; what it says wrong, rows overrule: a wrong
-curve gets a weight below 0. Few rows judge such features better than the raw columns, as with the rules of Han et al.,
-"Large Language Models Can Automatically Engineer Features for Few-Shot Tabular Learning", ICML 2024, arXiv:2404.09491.
+curve gets a weight below 0. And the same without any curve is mixed in as far as it foretells unseen rows better
+(`factory.students.tables.believing`). Few rows judge such features better than the raw columns, as with the rules of
+Han et al., "Large Language Models Can Automatically Engineer Features for Few-Shot Tabular Learning", ICML 2024,
+arXiv:2404.09491.
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ from factory.errors import FactoryError
 from factory.records import cells_of
 from factory.spec_table import ColumnKind, Table
 from factory.students.tables.base import TableStudent
-from factory.students.tables.believing import Expected, most_probable
+from factory.students.tables.believing import Expected, believed_as_far_as_rows_say
 from factory.students.tables.card import Card, Term, expand_terms
 from factory.students.tables.encoding import Encoding, Input, Matrix
 from factory.students.tables.features import choose_features
@@ -107,7 +109,8 @@ class Scorecard(TableStudent):
         for position, part in enumerate(curves):
             shared[:, position] = part.of(matrix)
         expected = Expected(self.trust, self.doubt, self.column_doubt, self.strength)
-        weights = most_probable(shared[answers.rows], own.of(matrix)[answers.rows], answers, n_labels, expected)
+        seen = (shared[answers.rows], own.of(matrix)[answers.rows])
+        weights = believed_as_far_as_rows_say(*seen, answers, n_labels, expected, seed=seed)
         believed = [part.times(np.eye(n_targets) * one) for part, one in zip(curves, weights.curves, strict=True)]
         together = joined([*believed, own])
         summed = np.vstack([*[np.eye(n_targets)] * len(believed), weights.own])
