@@ -45,7 +45,6 @@ COMMANDS = dict(commands_below("", typer.main.get_command(app)))
 WITHOUT_JSON = {
     "schema": "is JSON anyway",
     "completion": "prints a script",
-    "review": "writes the files that programs read",
 }
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "datasets", "prefect", "mlflow", "transformers", "sklearn", "numpy", "openai")

@@ -82,6 +82,7 @@ def review(
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: any free one.")] = 8766,
     outputs: Annotated[Path, typer.Option("--outputs", help="Where builds are.")] = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
 ) -> None:
     """Let a person accept, relabel, edit or reject rows; the next build trains on what they said.
 
@@ -105,15 +106,22 @@ def review(
         raise typer.BadParameter("`export --out FILE` or `import FILE`; a page needs no file")
     wanted = one_of(Format, format_, "--format") if format_ is not None else None
     if action is ReviewAction.SERVE:
-        _serve_review(name, outputs, port, by)
+        _serve_review(name, outputs, port, by, json_=json_)
     elif action is ReviewAction.EXPORT and to is not None:
         n_rows = export_review(name, to, outputs, wanted=wanted, order=one_of(Order, order, "--order"), limit=limit)
+        if json_:
+            print_json({"file": str(to), "rows": n_rows})
+            return
         typer.echo(f"{to}: {n_rows:,} rows to label; fill in `label`, then: factory review {name} import {to}")
     elif file is None:
         raise typer.BadParameter("`import FILE`")
     else:
         who = by or who_reviews(open_review(name).folder)
         done = import_review(name, file, outputs, by=who, told=wanted)
+        if json_:
+            told = {"file": str(done.file), "new": done.n_new, "open": done.n_open, "rows": done.n_rows}
+            print_json({**told, "disputed": list(done.disputed)})
+            return
         left = f", {done.n_open:,} left without a label" if done.n_open else ""
         typer.echo(f"{done.file}: {done.n_new:,} labels taken over{left}; {done.n_rows:,} reviewed rows in all")
         if done.disputed:
@@ -121,7 +129,7 @@ def review(
             typer.echo(f"warning: {len(done.disputed):,} rows stay open, people disagree: {some}", err=True)
 
 
-def _serve_review(name: str, outputs: Path, port: int, by: str | None) -> None:
+def _serve_review(name: str, outputs: Path, port: int, by: str | None, *, json_: bool) -> None:
     from factory.reviewing.run import serve_review
     from flows.review import make_desk, open_review, who_reviews
 
@@ -131,11 +139,14 @@ def _serve_review(name: str, outputs: Path, port: int, by: str | None) -> None:
 
     def started(address: str) -> None:
         n_rows = desk.progress()["n_rows"]
+        if json_:
+            print_json({"name": task.spec.name, "rows": n_rows, "by": who, "url": address}, indent=None)
+            return
         typer.echo(f"{task.spec.name}: {n_rows:,} rows for {who}; Ctrl-C stops, what is saved stays\n{address}")
 
     serve_review(desk, outputs / task.spec.name, port, started=started)
     settled, people = task.said()
-    if settled.standing:
+    if settled.standing and not json_:
         said = ", ".join(f"{person} {n:,}" for person, n in people.items())
         typer.echo(f"{task.journal.path}: version {task.version}, {len(settled.standing):,} decisions ({said})")
         typer.echo(f"the next build trains on them: factory build {task.folder}")
