@@ -176,6 +176,15 @@ def column_of(rows: "Dataset", name: str) -> "pyarrow.Array":
     return _whole(rows.select_columns([name]).with_format("arrow")[:][name])
 
 
+def rows_at(rows: "Dataset", positions: "NDArray[np.intp]") -> "Dataset":
+    """Return the rows of a table at some positions as a copy: of many rows far faster to read than `select`."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    whole = rows.with_format("arrow")[:] if len(rows) else rows.features.arrow_schema.empty_table()
+    return Dataset(whole.take(pa.array(positions)))
+
+
 def texts_of(rows: "Dataset") -> list[str]:
     """Return what a person reads of each row: its text, or the cells of a table that are known."""
     if "features" not in rows.column_names:

@@ -1,17 +1,22 @@
 import json
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from factory.data import DataFile
+from factory.data import DataFile, Findings
 from factory.errors import SpecError
-from factory.records import Origin, Rejection, Rows, cells_of, column_of, split
+from factory.records import Origin, Rejection, Rows, cells_of, column_of, rows_at, split
 from factory.spec import Label
 from factory.spec_table import Column, ColumnKind, Table, Target
 from factory.tables.cells import read_cells
+from factory.tables.raw import read_chunks
 from factory.tables.read import ReadTableParams, read_table, survey_table
 
 TABLE = Table(
@@ -83,6 +88,8 @@ def test_rows_keep_their_types_through_the_store_and_through_a_filter(tmp_path: 
     }
     assert cells_of(loaded.kept.select([]))["age"].type == pa.int64()
     assert column_of(rows.select([1, 0]), "label").to_pylist() == ["no", "yes"]
+    assert rows_at(rows, np.array([1, 0])).to_dict() == rows.select([1, 0]).to_dict()
+    assert rows_at(rows, np.array([], dtype=np.intp)).features == rows.features
 
 
 def test_an_id_follows_the_cells_and_not_the_label(tmp_path: Path) -> None:
@@ -226,3 +233,68 @@ def test_many_cells_are_read_as_few_are(tmp_path: Path) -> None:
     assert cells(Column(name="b", kind=ColumnKind.CATEGORY), *mixed) == ["1", "1", "true", "1", "yes"] * 50
     dates = Column(name="d", kind=ColumnKind.DATE)
     assert cells(dates, *(["2024-04-03", "03.04.2024", None] * 50)) == [date(2024, 4, 3), date(2024, 4, 3), None] * 50
+
+
+PLAIN = "age,pay,job,good\n" + "20,21.5,cook,yes\n,1e3, smith ,no\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "is_plain"),
+    [
+        (lambda text: text, True),
+        (lambda text: text.replace("\n", "\r\n"), True),
+        (lambda text: text.rstrip("\n"), True),
+        (lambda text: "\ufeff" + text, True),
+        (lambda text: text.replace(",", ";"), True),
+        (lambda text: text.replace("cook", '"cook"'), False),
+        (lambda text: text + "\n", False),
+        (lambda text: text.replace("\n20", "\n\n20"), False),
+        (lambda text: text + "1,2,cook\n", False),
+        (lambda text: text.replace("cook", "co\rok"), False),
+        (lambda text: text.replace("age", "Age"), False),
+        (lambda text: "age,pay,job,good\n", False),
+    ],
+)
+def test_a_plain_file_is_read_at_once_as_it_is_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, is_plain: bool
+) -> None:
+    from factory.tables import raw
+
+    path = tmp_path / "rows.csv"
+    path.write_bytes(change(PLAIN).encode())
+    names = raw.Names(("age", "pay", "job"), "good", True, frozenset({"secret"}))
+    assert (raw.read_plain_csv(path, names) is not None) == is_plain
+
+    def outcome() -> Any:
+        params = ReadTableParams(origin=Origin.GOLD, table=TABLE, needs_target=True)
+        try:
+            return read_table(params, file=DataFile(path)).kept.to_dict()
+        except SpecError as error:
+            return [str(problem) for problem in error.problems]
+
+    at_once = outcome()
+    monkeypatch.setattr(raw, "MOST_PLAIN_BYTES", -1)
+    assert at_once == outcome()
+
+
+@given(st.lists(st.lists(st.sampled_from(["", "1", "x", " ", "=1", "é", "1e3", "\t", "nan"]), min_size=2, max_size=4)))
+def test_any_plain_file_is_read_at_once_as_it_is_line_by_line(rows: list[list[str]]) -> None:
+    from factory.tables import raw
+
+    text = "a,y\n" + "".join(",".join(row) + "\n" for row in rows)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        path.write_bytes(text.encode())
+        names = raw.Names(("a",), "y", True, frozenset())
+        findings = Findings(path)
+        at_once = [
+            (list(one.lines), list(map(list_of, one.columns.values()))) for one in read_chunks(path, names, findings)
+        ]
+        line_by_line = [(line, cells) for line, cells in raw._csv_rows(path, names, Findings(path))]
+        if raw.read_plain_csv(path, names) is not None:
+            assert [line for lines, _ in at_once for line in lines] == [line for line, _ in line_by_line]
+            assert [cell for _, (cells,) in at_once for cell in cells] == [cells[0] for _, cells in line_by_line]
+
+
+def list_of(column: Any) -> list[Any]:
+    return column.to_pylist() if isinstance(column, pa.Array) else list(column)

@@ -49,12 +49,12 @@ def arrow_type(kind: ColumnKind) -> "pyarrow.DataType":
     return types.get(kind, pa.string())
 
 
-def read_cells(column: Column, values: Sequence[Any]) -> tuple["pyarrow.Array", WrongCells]:
+def read_cells(column: Column, values: "Sequence[Any] | pyarrow.Array") -> tuple["pyarrow.Array", WrongCells]:
     """Read the cells of one column.
 
     Args:
         column: What they should be.
-        values: As JSON or CSV has them: text, numbers, truth values, None.
+        values: As JSON or CSV has them: text, numbers, truth values, None; or texts as Arrow.
 
     Returns:
         The cells, null where they are empty or wrong, and what is wrong.
@@ -64,6 +64,9 @@ def read_cells(column: Column, values: Sequence[Any]) -> tuple["pyarrow.Array", 
     fast = _read_numbers(column, values) if column.kind.is_number else None
     if fast is not None:
         return fast, []
+    if isinstance(values, pa.Array):
+        coded = values.dictionary_encode()
+        return _unpacked(column, coded.dictionary.to_pylist(), coded.indices)
     packed = _packed(values) if len(values) >= FEW_CELLS else None
     if packed is not None:
         return _unpacked(column, *packed)
@@ -87,14 +90,19 @@ def _packed(values: Sequence[Any]) -> tuple[list[Any], list[int]] | None:
     return (list(place), places) if len(place) < len(values) // 2 else None
 
 
-def _unpacked(column: Column, different: Sequence[Any], places: Sequence[int]) -> tuple["pyarrow.Array", WrongCells]:
+def _unpacked(
+    column: Column, different: Sequence[Any], places: "Sequence[int] | pyarrow.Array"
+) -> tuple["pyarrow.Array", WrongCells]:
     """Read each different text once, and put what it is everywhere it stands."""
     import pyarrow as pa
 
     cells, wrong = read_cells(column, different)
     why = dict(wrong)
-    found = cells.take(pa.array(places, pa.int32()))
-    return found, [(position, why[place]) for position, place in enumerate(places) if place in why] if why else []
+    found = cells.take(places if isinstance(places, pa.Array) else pa.array(places, pa.int32()))
+    if not why:
+        return found, []
+    numbers = places.to_pylist() if isinstance(places, pa.Array) else places
+    return found, [(position, why[place]) for position, place in enumerate(numbers) if place in why]
 
 
 def _read_cell(column: Column, value: Any, codes: frozenset[str]) -> Any:
@@ -105,13 +113,13 @@ def _read_cell(column: Column, value: Any, codes: frozenset[str]) -> Any:
     return None
 
 
-def read_numbers(target: Target, values: Sequence[Any]) -> tuple["pyarrow.Array", WrongCells]:
+def read_numbers(target: Target, values: "Sequence[Any] | pyarrow.Array") -> tuple["pyarrow.Array", WrongCells]:
     """Read the numbers that a regression shall answer with; none may be missing. See `read_cells`."""
     column = Column(name=target.column, kind=ColumnKind.NUMERIC, range=target.range, missing="refuse")
     return read_cells(column, values)
 
 
-def _read_numbers(column: Column, values: Sequence[Any]) -> "pyarrow.Array | None":
+def _read_numbers(column: Column, values: "Sequence[Any] | pyarrow.Array") -> "pyarrow.Array | None":
     """Read numbers all at once, which only works where all is well; None to look at them one by one."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -119,7 +127,7 @@ def _read_numbers(column: Column, values: Sequence[Any]) -> "pyarrow.Array | Non
     if column.missing_codes:
         return None
     try:
-        raw = pa.array(values)
+        raw = values if isinstance(values, pa.Array) else pa.array(values)
         if pa.types.is_string(raw.type):
             trimmed = pc.utf8_trim_whitespace(raw)
             raw = pc.if_else(pc.equal(trimmed, ""), None, trimmed)

@@ -8,15 +8,23 @@ A CSV file has the column names in its first line; its cells are parted by comma
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from factory.data import Findings, WrongRow, numbered_lines, parse_line
 from factory.spec_errors import listed, nearest, shown
 
+if TYPE_CHECKING:
+    import pyarrow
+
 CHUNK_ROWS = 20_000
+PLAIN_ROWS = 100_000
+NOT_PLAIN = (b'"', b"\0", b"\n\n", b"\n\r\n")
+"""Quotes and blank lines make a row something else than a line."""
+MOST_PLAIN_BYTES = 1_500_000_000
+"""Of a file that is in memory as a whole; larger ones are read row by row."""
 SEPARATORS = ",;\t"
 MOST_CELL_BYTES = 1_000_000
 
@@ -37,15 +45,23 @@ class Names:
 class Chunk:
     """Some rows of a file."""
 
-    lines: list[int]
-    columns: dict[str, list[Any]]
-    """Untyped cells, each list as long as `lines`."""
-    target: list[Any]
+    lines: Sequence[int]
+    columns: "Mapping[str, Sequence[Any] | pyarrow.Array]"
+    """Untyped cells, each as long as `lines`; of a plain CSV file Arrow texts."""
+    target: "Sequence[Any] | pyarrow.Array"
     """Empty when the target is not needed."""
 
 
 def read_chunks(path: Path, names: Names, findings: Findings) -> Iterator[Chunk]:
     """Yield the rows of a file, `.csv` or else JSON Lines; what is no row goes to the findings."""
+    plain = read_plain_csv(path, names) if path.suffix.lower() in (".csv", ".tsv") else None
+    if plain is not None:
+        for start in range(0, len(plain), PLAIN_ROWS):
+            some = plain.slice(start, PLAIN_ROWS)
+            columns = {name: some.column(name).combine_chunks() for name in names.columns}
+            target = some.column(names.target).combine_chunks() if names.needs_target else []
+            yield Chunk(range(start + 2, start + 2 + len(some)), columns, target)
+        return
     found = (
         _csv_rows(path, names, findings)
         if path.suffix.lower() in (".csv", ".tsv")
@@ -61,6 +77,48 @@ def read_chunks(path: Path, names: Names, findings: Findings) -> Iterator[Chunk]
             lines, rows = [], []
     if rows:
         yield _chunk(names, lines, rows)
+
+
+def read_plain_csv(path: Path, names: Names) -> "pyarrow.Table | None":
+    """Read a CSV file without quotes, blank lines or any complaint at once; None where a closer look is needed.
+
+    Args:
+        path: The file.
+        names: The columns it should have.
+
+    Returns:
+        All columns as texts, row n from line n + 2: every cell is what stands between two separators.
+    """
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    if path.stat().st_size > MOST_PLAIN_BYTES:
+        return None
+    content = path.read_bytes()
+    first, _, rest = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    if not rest or any(mark in content for mark in NOT_PLAIN) or content.count(b"\r") != content.count(b"\r\n"):
+        return None
+    try:
+        line = first.decode("utf-8").rstrip("\r")
+    except UnicodeDecodeError:
+        return None
+    separator = max(SEPARATORS, key=line.count)
+    header = [name.strip() for name in line.split(separator)]
+    findings = Findings(path)
+    if _header(header, names, findings) is None:
+        return None
+    try:
+        found = arrow.read_csv(
+            pa.BufferReader(content),
+            read_options=arrow.ReadOptions(column_names=header, skip_rows=1),
+            parse_options=arrow.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=False),
+            convert_options=arrow.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False, check_utf8=True
+            ),
+        )
+    except pa.ArrowInvalid:  # a row of another length, a blank line, no UTF-8: who reads it line by line says where
+        return None
+    return found if len(found) == rest.count(b"\n") + (not rest.endswith(b"\n")) else None
 
 
 def _chunk(names: Names, lines: list[int], rows: list[Sequence[Any]]) -> Chunk:

@@ -39,7 +39,7 @@ class ReadTableParams(Model):
 class _Typed:
     """Rows of one chunk; wrong cells and labels are null."""
 
-    lines: list[int]
+    lines: Sequence[int]
     cells: "dict[str, pyarrow.Array]"
     label: "pyarrow.Array"
     is_good: NDArray[np.bool_]
@@ -177,7 +177,7 @@ def _labels(chunk: Chunk, table: Table, findings: Findings, is_good: NDArray[np.
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not chunk.target:
+    if not len(chunk.target):
         return pa.nulls(len(chunk.lines), pa.string() if table.labels else pa.float64())
     if not table.labels:
         cells, wrong = read_numbers(table.target, chunk.target)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from factory.records import cells_of
+from factory.records import cells_of, rows_at
 from factory.spec_table import Table
 from factory.students.graphs import MODEL
 from factory.students.linear import ABSENT_LOGIT, softmax
@@ -130,7 +130,7 @@ class TableStudent:
 
         require_fitted(self)
         if len(rows) > MOST_COUNTED:
-            rows = rows.select(np.sort(np.random.default_rng(seed).choice(len(rows), MOST_COUNTED, replace=False)))
+            rows = rows_at(rows, np.sort(np.random.default_rng(seed).choice(len(rows), MOST_COUNTED, replace=False)))
         return explained(self.fitted_, self.encoding_, self.encoding_.matrix(cells_of(rows)))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory.events import Progressed, Warned, emit
-from factory.records import cells_of
+from factory.records import cells_of, rows_at
 from factory.spec_table import Table
 from factory.students.linear import softmax
 from factory.students.tables.base import Range, TableStudent
@@ -145,7 +145,7 @@ def search(
 
 def _parts(rows: "Dataset", table: Table, student: TableStudent, seed: int) -> _Parts:
     if len(rows) > MOST_ROWS:
-        rows = rows.select(np.sort(np.random.default_rng(seed).choice(len(rows), MOST_ROWS, replace=False)))
+        rows = rows_at(rows, np.sort(np.random.default_rng(seed).choice(len(rows), MOST_ROWS, replace=False)))
     cells = cells_of(rows)
     encoding = Encoding.fit(cells, table.columns)
     answers = answers_of(rows, table, balanced=student.balanced)

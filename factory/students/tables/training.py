@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from factory.events import Progressed, emit
-from factory.records import Origin, Predictions, Rows, column_of, without_soft_labels
+from factory.records import Origin, Predictions, Rows, column_of, rows_at, without_soft_labels
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage
@@ -93,9 +93,9 @@ def cross_predict_table(
     for number, fold in enumerate(held_folds):
         emit(Progressed("cross-predict", number, len(held_folds), "folds", note=params.student))
         student = make_table_student(params.student, _hyperparameters(params, tuned, priors))
-        student.fit(kept.select(_seen(folds != fold, params.seed)), params.table, seed=params.seed)
+        student.fit(rows_at(kept, _seen(folds != fold, params.seed)), params.table, seed=params.seed)
         held = np.flatnonzero(folds == fold)
-        answers[held] = student.predict_proba(kept.select(held))
+        answers[held] = student.predict_proba(rows_at(kept, held))
     emit(Progressed("cross-predict", len(held_folds), len(held_folds), "folds", note=params.student))
     ids = column_of(kept, "id").to_pylist()
     is_written = pc.equal(column_of(kept, "origin"), Origin.SYNTHETIC.value)
