@@ -42,6 +42,8 @@ DATA_FILES = tuple(key for key in Data.model_fields if key != "licence")
 WRITTEN_FILES = {"reviewed": REVIEWED_FILE, "ordered": ORDERED_FILE}
 """What commands write beside the spec; found where the spec does not name it."""
 """Keys of the spec that name files."""
+LEARNED = ("train", "seeds", "reviewed")
+"""Files of rows that people labelled to learn from."""
 FEW_HOLDOUT_ROWS = 100
 """Below this a 95% interval of an accuracy is wider than a tenth."""
 
@@ -93,15 +95,30 @@ def check_task(folder: Path) -> Task:
     files, misplaced = _data_files(source)
     problems += misplaced
     warnings: list[str] = []
+    surveys: dict[str, Survey] = {}
     for key, file in files.items():
         # Without its columns nothing can be said about the file of a table.
         known = spec.table if spec is not None and not table_problems else None
         found = _survey(key, file, names, known) if known is not None or not kind.is_table else None
         problems += found.problems if found else ()
+        surveys |= {key: found} if found else {}
         warnings += _survey_warnings(key, file, names, found) if found else ()
+    if kind.is_table and not problems:
+        problems += _one_answer(files, surveys)
     if spec is None or problems:
         raise SpecError(problems)
     return Task(folder, spec, files, tuple(warnings))
+
+
+def _one_answer(files: Mapping[str, DataFile], surveys: Mapping[str, Survey]) -> list[Problem]:
+    """Complain where all rows to learn from have the same answer."""
+    learned = [key for key in LEARNED if key in surveys and surveys[key].n_rows]
+    answers = {answer for key in learned for answer in surveys[key].n_by_label}
+    if not learned or len(answers) != 1:
+        return []
+    n_rows, (answer,) = sum(surveys[key].n_rows for key in learned), answers
+    what = f"all {n_rows:,} rows to learn from have the answer {answer!r}: there is nothing to learn; bring others"
+    return [Problem(files[learned[0]].path, None, "", what)]
 
 
 def _survey(key: str, file: DataFile, names: Sequence[str] | None, table: Table | None) -> Survey:

@@ -509,3 +509,12 @@ def test_any_csv_gives_a_spec_that_passes_or_an_error_with_an_address(
         assert str(error).startswith("data.csv")
         return
     checked(draft, folder / "task")
+
+
+def test_init_tells_programs_what_was_decided(tmp_path: Path) -> None:
+    rows = [["age (years)", "same", "y"], *([str(20 + at % 40), "x", "no yes".split()[at % 2]] for at in range(60))]
+    source = write_csv(tmp_path / "data.csv", rows)
+    done = CliRunner().invoke(app, ["init", str(tmp_path / "task"), "--from", str(source), "--target", "y", "--json"])
+    told = json.loads(done.stdout)
+    assert told["kind"] == "tabular-classification" and sum(told["rows"].values()) == 60
+    assert list(told["columns"]) == ["age"] and list(told["left_out"]) == ["same"]

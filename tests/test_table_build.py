@@ -192,3 +192,32 @@ def test_predictions_and_rows_of_a_table_survive_the_store(tmp_path: Path) -> No
     assert Rows.load(tmp_path).kept["label"][:] == rows.kept["label"][:]
     Predictions((), ("a",), np.array([[1.5]])).save(tmp_path)
     assert Predictions.load(tmp_path).probs.tolist() == [[1.5]]
+
+
+@pytest.mark.parametrize("table", [LABELS, NUMBERS], ids=["labels", "numbers"])
+def test_rows_that_all_have_one_answer_are_said_before_anything_is_built(tmp_path: Path, table: Table) -> None:
+    folder = make_task(tmp_path / "loans", table)
+    path = folder / "train.csv"
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    answer = "yes" if table.labels else "1.5"
+    same = [",".join([*line.split(",")[:-1], answer]) for line in lines]
+    path.write_text("\n".join([header, *same]) + "\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="train") as caught:
+        check_task(folder)
+    assert [str(problem).removeprefix(f"{folder}/") for problem in caught.value.problems] == [
+        f"train.csv: all 150 rows to learn from have the answer '{answer}': there is nothing to learn; bring others"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [(LABELS, "loans: ok, 2 labels, from 7 columns"), (NUMBERS, "loans: ok, a number, price in EUR, from 7 columns")],
+    ids=["labels", "numbers"],
+)
+def test_check_says_what_is_asked_of_a_row(tmp_path: Path, table: Table, said: str) -> None:
+    from typer.testing import CliRunner
+
+    from factory.cli import app
+
+    done = CliRunner().invoke(app, ["check", str(make_task(tmp_path / "loans", table))])
+    assert done.exit_code == 0 and said in done.output

@@ -8,6 +8,7 @@ import typer
 from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Outputs, TaskFolder, print_json
 
 if TYPE_CHECKING:
+    from factory.spec import Spec
     from flows.outcome import Outcome
 
 
@@ -24,8 +25,18 @@ def check(folder: TaskFolder, json_: AsJson = False) -> None:
         return
     for warning in task.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"{task.spec.name}: ok, {len(task.spec.labels)} labels")
+    typer.echo(f"{task.spec.name}: ok, {_in_short(task.spec)}")
     typer.echo(f"next: factory plan {folder}", err=True)
+
+
+def _in_short(spec: "Spec") -> str:
+    """Say what is asked: how many labels, or which number."""
+    labels = f"{len(spec.labels)} labels"
+    if spec.table is None:
+        return labels
+    target, unit = spec.table.target.column, spec.table.target.unit
+    asked = labels if spec.labels else f"a number, {target}{f' in {unit}' if unit else ''}"
+    return f"{asked}, from {len(spec.table.columns)} columns"
 
 
 def schema() -> None:

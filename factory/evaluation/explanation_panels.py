@@ -111,7 +111,7 @@ def _groups(verdict: AnyEvaluation) -> Iterator[Panel]:
         return
     is_number = isinstance(verdict, NumberEvaluation)
     measured = [(one, one.mean_error if is_number else one.selected) for one in verdict.groups]
-    lines = [Line(f"{one.column}: {one.group}", rate, is_main=True) for one, rate in measured if rate is not None]
+    lines = [Line(f"{one.group} ({one.column})", rate, is_main=True) for one, rate in measured if rate is not None]
     title = "answer less right number, mean" if is_number else f"answered {verdict.labels[-1]}, %"
     yield Panel(
         title="Groups of the protected columns",

@@ -114,12 +114,15 @@ class _Seen:
     ids: set[str] = field(default_factory=set)
 
     def add(self, typed: _Typed, *, repeats: bool) -> None:
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         self.n_rows += int(typed.is_good.sum())
-        for one in pc.value_counts(typed.label.filter(typed.is_good)).to_pylist():
-            if one["values"] is not None:
-                self.n_by_label[str(one["values"])] += one["counts"]
+        # Of numbers, which may all differ, it is enough to know whether there are two.
+        if not pa.types.is_floating(typed.label.type) or len(self.n_by_label) < 2:
+            for one in pc.value_counts(typed.label.filter(typed.is_good)).to_pylist():
+                if one["values"] is not None:
+                    self.n_by_label[str(one["values"])] += one["counts"]
         for name, column in typed.cells.items():
             known = self.values.setdefault(name, set())
             if len(known) < 2:
