@@ -11,7 +11,7 @@ from factory.evaluation.explanation_panels import explanation_panels
 from factory.evaluation.findings import worst_line
 from factory.evaluation.learning_curve import Learning
 from factory.evaluation.report import render_report
-from factory.evaluation.telling import AnyEvaluation, groups_of, groups_sentence, metrics_of, sentence_of, table_of
+from factory.evaluation.telling import AnyEvaluation, metrics_of, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation
 from factory.events import TeacherUsed
 from factory.records import Rows
@@ -25,7 +25,7 @@ from flows.licences import header_licence, licences_of
 from flows.page import attribute_coverage, build_info, draw_map, headlines, voter_facts
 from flows.products import Products
 from flows.steps import Runner
-from flows.verdict import Verdict, figures, verdict_of
+from flows.verdict import Verdict, figures, print_groups, verdict_of
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         licences=licences_of(task, champion, teacher),
         language=spec.language,
     )
-    judged = None  # of a table: nobody was asked whom the student could replace
-    if isinstance(evaluation, Evaluation) and not spec.kind.is_table:
+    judged = None  # of most tables: nobody was asked whom the student could replace
+    if isinstance(evaluation, Evaluation) and (not spec.kind.is_table or evaluation.versus_teacher):
         judged = verdict_of(artifacts, evaluation, speed, settings=spec.verdict, prices=spec.teacher.known_prices)
     facts = dict(figures(judged)) if judged else {"speed and size": speed.summary}
     choice = None if products.tiers is None else products.tiers.choice.load()
@@ -213,7 +213,7 @@ def print_outcome(outcome: Outcome) -> None:
         console.print(f"{outcome.judged.decision.sentence}\n", soft_wrap=True, markup=False, style="bold")
     console.print(table)
     console.print(f"\n{outcome.sentence}", soft_wrap=True)
-    _print_groups(console, outcome.evaluation)
+    print_groups(console, outcome.evaluation)
     if outcome.shortfall:
         lacking = ", ".join(f"{label} {n}" for label, n in outcome.shortfall.items())
         console.print(f"Fewer training rows than wanted after all filters: {lacking}", soft_wrap=True)
@@ -232,24 +232,6 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(f"{outcome.seconds:.0f} s, {asked}, ${used.usd if used else 0:.2f}")
     aliases = ", ".join(outcome.version.aliases)
     console.print(f"version {outcome.version.version} ({aliases}): {outcome.folder}", soft_wrap=True)
-
-
-def _print_groups(console: Any, evaluation: AnyEvaluation) -> None:
-    """Print the table of the protected groups; nothing where the spec protects no column."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    headings, lines = groups_of(evaluation)
-    if not lines:
-        return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading)
-    for line in lines:
-        table.add_row(*map(escape, line))
-    console.print("\nBy protected column, with 95 % intervals:")
-    console.print(table)
-    console.print(groups_sentence(evaluation), soft_wrap=True, markup=False)
 
 
 def _unfinished(artifacts: list[Artifact[Any]]) -> dict[str, str]:

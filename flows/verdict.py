@@ -15,7 +15,9 @@ from factory.evaluation.cost import Cost, Side, StageCost, cost_of
 from factory.evaluation.decision import Decision, decide
 from factory.evaluation.label_free import LABEL_FREE, LabelFree
 from factory.evaluation.result import JsonResult
-from factory.evaluation.verdict import VERDICT_COLUMNS, Evaluation, in_percent, in_points, verdict_table
+from factory.evaluation.table_verdict import EVALUATE_NUMBERS, EVALUATE_TABLE
+from factory.evaluation.telling import AnyEvaluation, groups_of, groups_sentence, is_table, table_of
+from factory.evaluation.verdict import in_percent, in_points
 from factory.release.measure import MEASURE, Speed
 from factory.release.package import LINEAGE, Lineage, Release
 from factory.release.registry import Registry
@@ -33,7 +35,7 @@ class Verdict:
     """What to do with the LLM, and everything that says so."""
 
     decision: Decision
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     speed: Speed
     cost: Cost
     cascade: CascadeChoice | None = None
@@ -58,7 +60,7 @@ class Verdict:
 
 def verdict_of(
     stages: Sequence[Artifact[Any]],
-    evaluation: Evaluation,
+    evaluation: AnyEvaluation,
     speed: Speed,
     *,
     settings: VerdictSpec,
@@ -127,7 +129,7 @@ def read_verdict(
     root = outputs / name
     stages = [Artifact[Any](root / one.stage / one.fingerprint, JsonResult, was_cached=True) for one in lineage.stages]
     missing = [stage.folder for stage in stages if not stage.folder.is_dir()]
-    evaluation, speed = _found(stages, EVALUATE), _found(stages, MEASURE)
+    evaluation, speed = _found(stages, _evaluate_stage(stages)), _found(stages, MEASURE)
     if missing or evaluation is None or speed is None:
         gone = missing[0] if missing else root / EVALUATE.name
         raise ArtifactMissing(f"{gone}: this stage of the release is no longer stored", hint="build the task again")
@@ -145,22 +147,54 @@ def print_verdict(verdict: Verdict) -> None:
     estimate = " (an estimate: no person labelled these rows)" if verdict.decision.is_estimate else ""
     console.print(f"{verdict.decision.sentence}{estimate}", soft_wrap=True, markup=False, style="bold")
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for position, heading in enumerate(VERDICT_COLUMNS):
+    headings, lines = table_of(verdict.evaluation)
+    for position, heading in enumerate(headings):
         table.add_column(heading, justify="left" if position == 0 else "right")
-    for line in verdict_table(verdict.evaluation):
+    for line in lines:
         table.add_row(*line)
     console.print()
     console.print(table)
+    print_groups(console, verdict.evaluation)
     console.print()
     for name, value in figures(verdict):
         console.print(f"{name}: {value}", soft_wrap=True, markup=False)
+
+
+def print_groups(console: Any, evaluation: AnyEvaluation) -> None:
+    """Print the table of the protected groups; nothing where the spec protects no column."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    headings, lines = groups_of(evaluation)
+    if not lines:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading)
+    for line in lines:
+        table.add_row(*map(escape, line))
+    console.print("\nBy protected column, with 95 % intervals:")
+    console.print(table)
+    console.print(groups_sentence(evaluation), soft_wrap=True, markup=False)
+
+
+def _evaluate_stage(stages: Sequence[Artifact[Any]]) -> Stage[Any]:
+    """Return the stage that judged: of texts, of a table with labels, or of numbers."""
+    judged = next((one for one in stages if one.folder.parent.name == EVALUATE.name and one.folder.is_dir()), None)
+    table = judged.manifest["key"]["params"].get("table") if judged is not None else None
+    if table is None:
+        return EVALUATE
+    return EVALUATE_TABLE if table["labels"] else EVALUATE_NUMBERS
 
 
 def figures(verdict: Verdict) -> list[tuple[str, str]]:
     """Return what a person may want to know besides the contenders: name and value."""
     speed = verdict.speed
     found = [
-        ("one text", f"{speed.p50_ms:.2f} ms (p95 {speed.p95_ms:.2f}, p99 {speed.p99_ms:.2f})"),
+        (
+            "one row" if is_table(verdict.evaluation) else "one text",
+            f"{speed.p50_ms:.2f} ms (p95 {speed.p95_ms:.2f}, p99 {speed.p99_ms:.2f})",
+        ),
         (
             "in batches",
             f"{speed.texts_per_s:,.0f} texts/s; {speed.size_mb:.1f} MB on disk, {speed.memory_mb:.0f} MB of memory",

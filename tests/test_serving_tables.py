@@ -202,5 +202,8 @@ def test_mlflow_answers_a_data_frame_and_leaves_the_release_alone(labels: Artifa
     frame["since"] = pd.to_datetime([row["since"] for row in KNOWN])
     expected = Predictor(labels.folder).predict(KNOWN)
     for _ in range(2):  # the first must not have left compiled code in the folder, which the second would refuse
-        found = mlflow.pyfunc.load_model(str(folder)).predict(frame)
+        model = mlflow.pyfunc.load_model(str(folder))
+        found = model.predict(frame)
         assert [one["label"] for one in found] == [one["label"] for one in expected]
+    with pytest.raises(ValueError, match="expected columns of different names"):
+        model.predict(pd.concat([frame, frame[["age"]]], axis=1))

@@ -15,11 +15,14 @@ from factory.errors import SpecError
 from factory.records import Predictions, Rows, all_kept
 from factory.release.export_table import ExportTableParams, as_json_rows, export_table
 from factory.release.predict import ArtifactError, Predictor, answer_file
+from factory.release.table_cells import Cells
+from factory.spec import VerdictSpec
 from factory.spec_table import Table
 from factory.students import make_table_student
 from factory.students.training import FittedStudent
 from flows.outcome import release
 from flows.recipe import recipe
+from flows.verdict import print_verdict, read_verdict
 from tests.plain_runner import Plain
 from tests.tables import COLUMNS, LABELS, NUMBERS, dataset, make_task, raw_rows
 
@@ -221,3 +224,18 @@ def test_check_says_what_is_asked_of_a_row(tmp_path: Path, table: Table, said: s
 
     done = CliRunner().invoke(app, ["check", str(make_task(tmp_path / "loans", table))])
     assert done.exit_code == 0 and said in done.output
+
+
+def test_the_verdict_on_a_table_can_be_read_again(built: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = read_verdict(built.folder.parents[2], "loans", None, VerdictSpec(), None)
+    assert found.evaluation == built.evaluation and found.decision.choice.exit_code == 4
+    print_verdict(found)
+    printed = capsys.readouterr().out
+    assert "the LLM was not asked" in printed and "average precision" in printed and "one row: " in printed
+
+
+@pytest.mark.parametrize(("order", "day"), [("day-first", "01/05/2010"), ("month-first", "05/01/2010")])
+def test_a_slashed_date_is_read_as_the_spec_says(order: str, day: str) -> None:
+    inputs = {"columns": [{"name": "since", "kind": "date", "date_order": order}], "values": {}}
+    found, expected = Cells(inputs).matrix([{"since": day}, {"since": "2010-05-01"}])
+    assert np.array_equal(found, expected)

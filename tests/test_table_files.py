@@ -298,3 +298,8 @@ def test_any_plain_file_is_read_at_once_as_it_is_line_by_line(rows: list[list[st
 
 def list_of(column: Any) -> list[Any]:
     return column.to_pylist() if isinstance(column, pa.Array) else list(column)
+
+
+def test_columns_may_come_in_any_order(tmp_path: Path) -> None:
+    backwards = "".join(",".join(reversed(line.split(","))) + "\n" for line in GOOD.splitlines())
+    assert read(tmp_path, backwards)["features"][:] == read(tmp_path, GOOD, "b.csv")["features"][:]

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.result import Part
+from factory.evaluation.table_verdict import NumberEvaluation
 from factory.evaluation.verdict import Difference, Evaluation, in_percent, in_points
 
 
@@ -39,7 +40,7 @@ class Decision(Part):
         return f"{what}: {self.why}"
 
 
-def decide(evaluation: Evaluation, cascade: CascadeChoice | None) -> Decision:
+def decide(evaluation: "Evaluation | NumberEvaluation", cascade: CascadeChoice | None) -> Decision:
     """Decide by the paired comparison with the LLM on gold rows, and by what a cascade was shown to keep.
 
     Args:
@@ -50,6 +51,9 @@ def decide(evaluation: Evaluation, cascade: CascadeChoice | None) -> Decision:
         *Replace* where the student is surely within the spec's margin of the teacher; else *cascade* where one was
         certified that answers something without the teacher; else *keep*.
     """
+    if not isinstance(evaluation, Evaluation):
+        why = "the LLM was not asked for numbers, so nothing shows that the student alone is as good."
+        return Decision(choice=Choice.KEEP, why=why, is_estimate=False)
     difference = evaluation.versus_teacher if evaluation.gold else None
     if difference is not None and difference.is_non_inferior:
         return Decision(choice=Choice.REPLACE, why=_no_worse(difference), is_estimate=False)

@@ -20,6 +20,11 @@ BASELINES = ("linear", "real-rows", "ceiling", "majority", "mean")
 """Whom the sentence compares the student with, the first that there is."""
 
 
+def is_table(verdict: AnyEvaluation) -> bool:
+    """Tell whether it is about rows of a table."""
+    return isinstance(verdict, TableEvaluation | NumberEvaluation)
+
+
 def table_of(verdict: AnyEvaluation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return headings and lines of the table of contenders, the released student first; intervals are 95%."""
     if isinstance(verdict, NumberEvaluation):

@@ -40,6 +40,8 @@ class Student(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow is unt
         """Return a list of answers, one a row."""
         if not getattr(self._predictor, "is_table", False):
             return self._predictor.predict(list(model_input["text"]))
+        if not model_input.columns.is_unique:
+            raise ValueError(f"expected columns of different names, got {', '.join(map(str, model_input.columns))}")
         return self._predictor.predict(
             [{name: _cell(value) for name, value in row.items()} for row in model_input.to_dict("records")]
         )
