@@ -21,13 +21,16 @@ class DecisionJournal:
         self.path = path
         self._labels = tuple(labels)
         self._decisions: list[Decision] = []
+        self._settled: Settled | None = None
         self._seen: tuple[int, int, int] | None = None
         self._repair()
 
     def settled(self) -> Settled:
         """Return what holds now, what others wrote into the file included."""
         self._follow()
-        return settle(self._decisions)
+        if self._settled is None:
+            self._settled = settle(self._decisions)
+        return self._settled
 
     def keys(self) -> frozenset[str]:
         """Return the keys of all decisions in the file."""
@@ -55,6 +58,7 @@ class DecisionJournal:
             hint = "check that the disk has space and that the file and its folder may be written"
             raise ArtifactError(f"{self.path}: cannot be written: {error.strerror or error}", hint=hint) from error
         self._decisions += decisions
+        self._settled = None
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -77,7 +81,7 @@ class DecisionJournal:
         state = _state(self.path)
         if state != self._seen:
             self._decisions = read_decisions(self.path, self._labels) if state else []
-            self._seen = state
+            self._seen, self._settled = state, None
 
     def _repair(self) -> None:
         """Cut off what a power cut left of a last line: it was never called saved."""
