@@ -3,7 +3,8 @@
     python -m benchmarks.review --rows 10000 --labels 7 --keys 200
 
 Time runs from the `timeStamp` of the keydown event, which the browser sets when the key arrives, to the first task
-after the frame that shows the next row. Every decision is saved meanwhile, as always. Rows are made up; no build is needed.
+after the frame that shows the next row. Every decision is saved meanwhile, as always. Rows are made up; no build is
+needed.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from pathlib import Path
 from factory.data import read_rows
 from factory.errors import ArtifactMissing, FactoryError
 from factory.labelling.aggregate import NO_AGREEMENT
-from factory.labelling.review_rows import ReviewRow
+from factory.labelling.review_rows import TRAINED_ON, ReviewRow
 from factory.records import Origin, Predictions
 from factory.spec import SPEC_FILE, Spec, load_spec
 from factory.students.training import CROSS_PREDICT, CrossPredictParams
@@ -44,10 +44,14 @@ def reviewable_rows(name: str, outputs: Path) -> list[ReviewRow]:
         ArtifactMissing: No such task, or no build of it has such rows.
     """
     shelf = Shelf(roots_of(outputs, name)[0])
-    for build in shelf.builds:
-        rows = _rows_of(build, shelf)
-        if rows:
+    found = (_rows_of(build, shelf) for build in shelf.builds)
+    first: list[ReviewRow] = []
+    for rows in found:
+        if any(row.state == TRAINED_ON for row in rows):
             return rows
+        first = first or rows  # of builds that were stopped before they trained
+    if first:
+        return first
     hint = "build the task first; rows that people labelled, and those of a table, are not reviewed"
     raise ArtifactMissing(f"{shelf.root.name}: no build has rows to review", hint=hint)
 
@@ -147,5 +151,5 @@ def _described(line: Line, opinions: Sequence[Opinion], step: Step, *, dropped: 
         probabilities=probabilities,
         label=line["label"],
         strategy=line["strategy"] if line["origin"] in WRITTEN else "",
-        state=dropped or "trained on",
+        state=dropped or TRAINED_ON,
     )

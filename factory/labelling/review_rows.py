@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
+TRAINED_ON = "trained on"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ReviewRow:
     """What holds if a person accepts the row."""
     strategy: str = ""
     """Which strategy of the teacher wrote the text; empty for real ones."""
-    state: str = "trained on"
+    state: str = TRAINED_ON
     """Or why the row was dropped."""
 
 

@@ -337,7 +337,7 @@ function labelButton(name, key) {
   const button = element("button", name);
   button.type = "button";
   if (key) button.append(" ", element("kbd", key));
-  button.addEventListener("click", () => { choose(name); refocus(); });
+  button.addEventListener("click", (event) => { choose(name); afterClick(event); });
   return button;
 }
 
@@ -384,6 +384,11 @@ function tell(message) {
 
 function refocus() {
   $("row").focus({ preventScroll: true });
+}
+
+function afterClick(event) {
+  // Who clicked with a pointer presses keys next, and Enter must not mean the button that was clicked.
+  if (event.detail || !document.contains(event.target)) refocus();
 }
 
 // Editing
@@ -485,14 +490,23 @@ const clicks = {
   left: () => start(state.order),
 };
 for (const [id, action] of Object.entries(clicks)) {
-  $(id).addEventListener("click", () => {
+  $(id).addEventListener("click", (event) => {
     action();
-    if (["accept", "reject"].includes(id)) refocus(); // Enter must not mean the button any more
+    if (!["edit", "help-button"].includes(id)) afterClick(event);
   });
 }
+$("help").addEventListener("close", refocus);
+$("keys").addEventListener("click", afterClick);
+let isPointed = false; // a select says in no event what changed it
+$("order").addEventListener("pointerdown", () => { isPointed = true; });
+$("order").addEventListener("keydown", (event) => {
+  isPointed = false;
+  if (event.key === "Escape") refocus();
+});
 $("order").addEventListener("change", () => {
   explain();
   start($("order").value);
+  if (isPointed) refocus();
 });
 
 function explain() {
