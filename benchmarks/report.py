@@ -27,7 +27,7 @@ import yaml
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-SETS = ("snips_intent+trec6", "banking77+ag_news")
+SETS = ("snips_intent+trec6", "banking77+trec6")
 N_ROWS = 10_000
 N_OPENED = 10
 MOST_MB, MOST_S = 6.0, 2.0
@@ -69,7 +69,7 @@ def make_task(data: Path, sets: Sequence[str], folder: Path, n_rows: int) -> Non
         "synthesis": {"strategies": []},
         "augmentation": {"strategies": []},
         "labelling": {"ask_directly": 0},
-        "curation": ["label-noise"],
+        "curation": [],
         "students": ["static-embedding"],
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")

@@ -10,6 +10,7 @@ from factory.evaluation.audit import Audit
 from factory.evaluation.explanation_panels import explanation_panels
 from factory.evaluation.findings import worst_line
 from factory.evaluation.learning_curve import Learning
+from factory.evaluation.plots import Panel
 from factory.evaluation.report import render_report
 from factory.evaluation.telling import AnyEvaluation, metrics_of, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation
@@ -20,6 +21,7 @@ from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
 from factory.release.registry import Registry
 from factory.release.versions import Version
+from factory.serving.why import word_panels
 from factory.store import Artifact
 from flows.licences import header_licence, licences_of
 from flows.page import attribute_coverage, build_info, draw_map, headlines, voter_facts
@@ -134,7 +136,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         headlines=headlines(evaluation, speed, info, params.n_training_rows),
         data_map=None if mapped is None else mapped.load(),
         coverage=() if spec.kind.is_table else attribute_coverage(artifacts, rows),
-        explanations=explanation_panels(spec.table, evaluation, explained),
+        explanations=(*explanation_panels(spec.table, evaluation, explained), *_of_words(products, evaluation)),
     )
     page = Page(render_report(evaluation, info), _identity(artifacts))
     inputs: dict[str, Artifact[Any]] = {
@@ -170,6 +172,13 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         unfinished=unfinished,
         learning=learning,
     )
+
+
+def _of_words(products: Products, evaluation: AnyEvaluation) -> tuple[Panel, ...]:
+    """Explain mistakes on texts; those of tables are explained by their columns."""
+    if not isinstance(evaluation, Evaluation) or not evaluation.gold or evaluation.scores:
+        return ()
+    return word_panels(products.made.exported.folder, evaluation.confused_pairs)
 
 
 def learned(task: Task, products: Products) -> Learning | None:

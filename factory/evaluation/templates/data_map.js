@@ -8,7 +8,7 @@
   const marks = data.names.map((name) => svg.querySelectorAll(`.${name}_marks > path`));
   const points = data.groups.flatMap((group, g) =>
     group.map(([x, y, label, origin, text], at) => ({ x, y: 1 - y, g, label, origin, text, mark: marks[g][at] })));
-  const shows = (point) => checks[point.g].checked && (choose.value === "" || Number(choose.value) === point.label);
+  const shows = (point) => checks[point.g]?.checked && (choose.value === "" || Number(choose.value) === point.label);
   const checks = data.names.map((name) => box.querySelector(`input[value="${name}"]`));
   let current = null;
 
@@ -66,11 +66,12 @@
 
   const redraw = () => {
     checks.forEach((check, g) => {
+      if (!check) return; // no row of this group
       for (const layer of svg.querySelectorAll(`.${data.names[g]}_marks`)) layer.classList.toggle("off", !check.checked);
     });
     for (const point of points) point.mark.classList.toggle("dim", checks[point.g].checked && !shows(point));
   };
   data.labels.forEach((label, at) => choose.add(new Option(label || "no label", at)));
-  for (const control of [...checks, choose]) control.addEventListener("change", redraw);
+  for (const control of [...checks.filter(Boolean), choose]) control.addEventListener("change", redraw);
   for (const hidden of box.querySelectorAll("[data-script]")) hidden.hidden = false;
 })();
