@@ -187,7 +187,10 @@ def test_a_folder_whose_shares_do_not_add_up_is_not_released() -> None:
 @pytest.fixture(scope="module")
 def clerk(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     """Return a release whose columns have descriptions and units."""
-    told = {"age": {"description": "age of the applicant", "unit": "years"}, "owns": {"description": "owns a home"}}
+    told = {
+        "age": {"description": "age of the applicant; in full years", "unit": "years"},
+        "owns": {"description": "owns a home"},
+    }
     columns = tuple(one.model_copy(update=told.get(one.name, {})) for one in LABELS.columns)
     table = LABELS.model_copy(update={"columns": columns})
     rows = dataset(table, 300)

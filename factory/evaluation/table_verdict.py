@@ -14,7 +14,7 @@ from factory.evaluation.metrics import Estimate
 from factory.evaluation.result import JsonResult, Part
 from factory.evaluation.row_metrics import N_RESAMPLES, OF_LABELS, OF_NUMBERS, measure_rows
 from factory.evaluation.verdict import STUDENT, WHO, Evaluation, Regime, Score
-from factory.records import Predictions, Rows, all_kept, column_of
+from factory.records import Predictions, Rows, all_kept, column_of, rows_at
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage
@@ -170,7 +170,7 @@ def _labelled(rows: Rows | None, predictions: Mapping[str, Predictions]) -> "Dat
     places = pc.index_in(pa.array(ids), value_set=column_of(rows.kept, "id"))
     if places.null_count:
         raise FactoryError(f"evaluate: {places.null_count} of {len(ids)} answered rows are not among the rows")
-    return rows.kept.select(places.to_numpy())
+    return rows_at(rows.kept, places.to_numpy())
 
 
 def _gold(table: Table, rows: "Dataset") -> NDArray[np.float64]:

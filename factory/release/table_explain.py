@@ -220,7 +220,8 @@ class Explainer:
         return f"{said}: {'; '.join(sides)}."
 
     def _words(self, column: Mapping[str, Any], cell: Any) -> str:
-        name = column.get("description") or column["name"].replace("_", " ")
+        # What follows a semicolon explains the cells, and would tear the sentence apart.
+        name = column.get("description", "").partition(";")[0] or column["name"].replace("_", " ")
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             return f"{name} (not known)"
         if column["kind"] == "boolean":
