@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--draws", type=int, default=1, help="times 100 real rows are drawn")
     parser.add_argument("--per-label", type=int, default=50, help="rows to ask for of each label")
+    parser.add_argument("--per-prompt", type=int, default=3, help="rows that one prompt asks for")
+    parser.add_argument("--examples", type=int, default=4, help="real rows that a prompt shows")
     parser.add_argument("--test", action="store_true", help="judge on the test rows: for the final table only")
     options = parser.parse_args()
     print(
@@ -88,7 +90,7 @@ def main() -> None:
         + "|---" * 7
         + "|"
     )
-    asked = RowsOptions(per_label=options.per_label)
+    asked = RowsOptions(per_label=options.per_label, per_prompt=options.per_prompt, examples=options.examples)
     for name in options.sets:
         one = read_set(options.data / name)
         for line in results(one, options.outputs, options.draws, asked, with_test=options.test):

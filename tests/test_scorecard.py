@@ -12,7 +12,9 @@ from factory.errors import FactoryError
 from factory.records import Origin, cells_of, table_dataset
 from factory.spec import Label
 from factory.spec_table import Column, ColumnKind, Table, Target
+from factory.students.tables.believing import Expected, believed_as_far_as_rows_say, most_probable
 from factory.students.tables.scorecard import Scorecard
+from factory.students.tables.targets import Answers
 from factory.students.tables.trees import open_graph
 from factory.tables.cells import arrow_type
 from factory.tables.priors import LOWER_HIGHER, Prior, Priors
@@ -221,3 +223,20 @@ def test_columns_that_never_vary_and_no_priors_still_give_a_student() -> None:
     }  # fmt: skip
     student = Scorecard().fit(rows_of(30, **same), TABLE, seed=0)
     assert np.isfinite(student.predict_proba(rows_of(5))).all()
+
+
+@pytest.mark.parametrize("n_labels", [0, 2])
+def test_beliefs_count_as_far_as_they_foretell_rows_that_were_held_out(n_labels: int) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=60)
+    values = truth + rng.normal(0, 0.5, 60)
+    answers = Answers(np.arange(60), (values > 0).astype(float) if n_labels else values, np.ones(60))
+    sides = np.array([-0.5, 0.5]) if n_labels else np.ones(1)
+    firm = Expected(trust=2.0, doubt=0.05, column_doubt=0.05, strength=0.1)
+    blank = np.zeros((60, 1))
+    told = {}
+    for name, believed in (("right", truth), ("wrong", -truth)):
+        curves = believed[:, None, None] * sides
+        found = believed_as_far_as_rows_say(curves, blank, answers, n_labels, firm, seed=0)
+        told[name] = float(found.curves[0] / most_probable(curves, blank, answers, n_labels, firm).curves[0])
+    assert told["right"] > 0.99 and told["wrong"] < 0.01

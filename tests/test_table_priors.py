@@ -80,6 +80,8 @@ def test_the_teacher_itself_answers_a_sample_of_the_gold_rows(untaught: tuple[Ou
     contenders = {one.name: one for one in untaught[0].evaluation.contenders}
     assert contenders["teacher"].n == 20
     assert contenders["teacher"].accuracy.value > 0.5
+    (auc,) = [one for one in untaught[0].evaluation.scores if (one.contender, one.figure) == ("teacher", "auc")]
+    assert auc.estimate.value > 0.5 and auc.minus is not None
 
 
 def test_labels_of_the_holdout_are_hidden_from_what_the_student_is_compared_on(

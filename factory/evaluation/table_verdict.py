@@ -13,7 +13,7 @@ from factory.evaluation.fairness import GroupScore, measure_groups
 from factory.evaluation.metrics import Estimate
 from factory.evaluation.result import JsonResult, Part
 from factory.evaluation.row_metrics import N_RESAMPLES, OF_LABELS, OF_NUMBERS, measure_rows
-from factory.evaluation.verdict import STUDENT, WHO, Evaluation, Regime, Score
+from factory.evaluation.verdict import STUDENT, TEACHER, WHO, Evaluation, Regime, Score
 from factory.records import Predictions, Rows, all_kept, column_of, rows_at
 from factory.spec import Model
 from factory.spec_table import Table
@@ -112,7 +112,8 @@ def evaluate_table(
         **predictions: By contender, `student` is the released artifact.
 
     Returns:
-        All figures with 95% bootstrap intervals; those that need an order of all rows not for the teacher.
+        All figures with 95% bootstrap intervals; those of the teacher, and of the student minus it, on the rows that it
+        was asked about.
     """
     labelled = _labelled(holdout or rows, predictions)
     plain = EvaluateParams(
@@ -125,6 +126,8 @@ def evaluate_table(
     gold = _gold(params.table, labelled)
     groups = measure_groups(params.table, labelled, predictions[STUDENT].probs, gold, seed=params.seed)
     scores = _scores(OF_LABELS, predictions, gold, params.seed)
+    if teacher is not None and TEACHER in {one.name for one in found.contenders}:
+        scores += _scores_of_teacher(params, teacher, predictions[STUDENT], labelled)
     return TableEvaluation(**{**dict(found), "scores": scores, "groups": groups})
 
 
@@ -203,6 +206,23 @@ def _scores(
     )
 
 
+def _scores_of_teacher(
+    params: EvaluateTableParams, teacher: Rows, student: Predictions, labelled: "Dataset"
+) -> tuple[Score, ...]:
+    """Measure the teacher beside the student on the same rows; nothing where it gave no probabilities."""
+    probs = teacher.kept["label_probs"][:]
+    if not all(probs):
+        return ()
+    first = {one: position for position, one in reversed([*enumerate(labelled["id"])])}
+    asked = teacher.kept["id"][:]
+    gold = _gold(params.table, labelled.select([first[one] for one in asked]))
+    names = params.table.label_names
+    own = Predictions(names, tuple(asked), np.array(probs, dtype=np.float64))
+    same = Predictions(names, tuple(asked), student.of(asked, names))
+    found = _scores(OF_LABELS, {STUDENT: same, TEACHER: own}, gold, params.seed)
+    return tuple(one for one in found if one.contender == TEACHER)
+
+
 def score_of(evaluation: "Evaluation | NumberEvaluation", contender: str, figure: str) -> Score | None:
     """Find a figure of a contender; None where the rows could not tell."""
     wanted = (contender, figure)
@@ -214,5 +234,5 @@ def in_short(estimate: Estimate, digits: int = 3) -> str:
     return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
 
 
-EVALUATE_TABLE = Stage("evaluate", 2, EvaluateTableParams, evaluate_table, TableEvaluation)
+EVALUATE_TABLE = Stage("evaluate", 3, EvaluateTableParams, evaluate_table, TableEvaluation)
 EVALUATE_NUMBERS = Stage("evaluate", 2, EvaluateTableParams, evaluate_numbers, NumberEvaluation)
