@@ -43,7 +43,11 @@ class Shape:
         if not self.column.kind.is_number:
             return self.known[rng.integers(len(self.known))]
         number = float(np.quantile(np.array(self.known, dtype=np.float64), rng.random()))
-        return round(number) if self.column.kind is ColumnKind.INTEGER else round(number, self.decimals)
+        return (
+            round(number)
+            if self.column.kind is ColumnKind.INTEGER or not self.decimals
+            else round(number, self.decimals)
+        )
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -77,8 +81,11 @@ def rows_schema(table: Table, shapes: Mapping[str, Shape], drawn: Sequence[Mappi
 
 
 def as_json(row: Mapping[str, Any]) -> str:
-    """Write a real row as the teacher shall."""
-    known = {
-        name: cell.isoformat() if hasattr(cell, "isoformat") else cell for name, cell in row.items() if cell is not None
-    }
-    return json.dumps(known, ensure_ascii=False)
+    """Write a real row, or some cells, as the teacher shall: what is known, whole numbers without a point."""
+    return json.dumps({name: _plain(cell) for name, cell in row.items() if cell is not None}, ensure_ascii=False)
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, float) and cell.is_integer():
+        return int(cell)
+    return cell.isoformat() if hasattr(cell, "isoformat") else cell

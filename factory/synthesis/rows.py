@@ -173,7 +173,7 @@ def _prompts(params: WriteRowsParams, real: Rows) -> list[_Asked]:
                 label=label.name,
                 phrase=label.phrase,
                 examples=examples,
-                cases=[json.dumps(given, ensure_ascii=False) for given in drawn],
+                cases=[as_json(given) for given in drawn],
             )
             request = Request(
                 messages=(system, Message("user", told)),
@@ -233,4 +233,4 @@ def _checked(
     return split(rows, rejections, by=NAME)
 
 
-WRITE_ROWS: Stage[Rows] = Stage(NAME, 1, WriteRowsParams, write_rows, Rows, files=(SYSTEM, USER, REPAIR))
+WRITE_ROWS: Stage[Rows] = Stage(NAME, 2, WriteRowsParams, write_rows, Rows, files=(SYSTEM, USER, REPAIR))
