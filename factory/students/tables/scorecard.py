@@ -89,7 +89,12 @@ class Scorecard(TableStudent):
         cells = cells_of(rows)
         self.encoding_ = self._encoding(Encoding.fit(cells, table.columns))
         inputs, n_labels = self.encoding_.inputs, len(table.labels)
-        if len(rows) or not self._known() or not n_labels:
+        if not len(rows) and not self._known():
+            raise FactoryError(
+                "scorecard: there is nothing to learn from: no rows, and no column that the teacher could judge",
+                hint="label some rows, or describe columns and labels in words and give ranges and values",
+            )
+        if len(rows) or not n_labels:
             answers = answers_of(rows, table, balanced=self.balanced)
             self.fitted_ = self.learn(self.encoding_.matrix(cells), inputs, answers, n_labels, seed=seed)
         else:
