@@ -6,7 +6,8 @@ import pytest
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from factory.check import check_plugins, check_task
+from factory.check import check_task
+from factory.check.plugins import check_plugins
 from factory.errors import SpecError
 from factory.spec import SPEC_FILE, Model, Plugin, Spec, spec_source
 
