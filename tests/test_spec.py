@@ -74,6 +74,7 @@ gate:
   p95_ms: [1]
 seed: true
 """
+    keys = list(Spec.model_fields)
     name_rule = "use 1 to 64 lower-case letters, digits, `-` and `_`, starting with a letter or digit"
     assert problems(folder, content) == [
         f"1: name: {name_rule}",
@@ -85,8 +86,7 @@ seed: true
         "8: teacher.name: 'openia' is not one of embedded, openai, scripted; nearest: 'openai'",
         "9: teacher.budget.tokens: expected a whole number, got 'many'",
         "9: teacher.budget.call: unknown key, not one of calls, tokens, usd; nearest: 'calls'",
-        "10: studnets: unknown key, not one of name, kind, description, labels, columns, target, leave_out, rules, "
-        "priors, data, teacher, teachers and 11 more; nearest: 'students'",
+        f"10: studnets: unknown key, not one of {', '.join(keys[:12])} and {len(keys) - 12} more; nearest: 'students'",
         "12: students[0].params: expected a mapping (`key: value` lines), got 3",
         "13: students[1].name: is missing",
         "14: labelling.verify: expected true or false, got 'yes'",
