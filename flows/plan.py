@@ -294,7 +294,8 @@ def _cost(stage: Stage[Any], params: BaseModel, n_rows: int, inputs: Mapping[str
         augmenter = next(augmenter for augmenter in AUGMENTERS.values() if stage.run is augmenter.stage.run)
         return augmenter.forecast(params, _n_rows(inputs["rows"]))
     if isinstance(params, PriorsParams):
-        return forecast_priors(params, _known(inputs.get("rows")))
+        rows = _known(inputs.get("rows"))
+        return forecast_priors(params, rows, are_to_come="rows" in inputs and rows is None)
     if isinstance(params, WriteRowsParams):
         return forecast_rows_written(params, _known(inputs["real"]))
     if isinstance(params, AnnotateTableParams):

@@ -206,8 +206,9 @@ def test_protected_columns_are_not_asked_about() -> None:
 def test_what_is_asked_is_foretold() -> None:
     n_calls: list[int] = []
     judge_columns(PARAMS, teacher=ScriptedTeacher(lambda request: n_calls.append(1) or knowing(request)))
+    assert forecast_priors(PARAMS).calls == len(n_calls)
     # Nothing is known of the age, so three points of it are guessed.
-    assert forecast_priors(PARAMS).calls == len(n_calls) + 2 * 3
+    assert forecast_priors(PARAMS, are_to_come=True).calls == len(n_calls) + 2 * 3
     assert forecast_priors(PARAMS, rows_of(income=[1.0, 2.0, 3.0])).prompt_tokens > 0
 
 

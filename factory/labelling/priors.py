@@ -116,9 +116,9 @@ def judge_columns(params: PriorsParams, *, teacher: Teacher, rows: Rows | None =
     )
 
 
-def forecast_priors(params: PriorsParams, rows: Rows | None = None) -> Forecast:
-    """Estimate what the questions would cost; without rows, columns that only rows can tell about are guessed."""
-    anchors = [_guessed(one) if rows is None else one for one in anchors_of(params.table, rows)]
+def forecast_priors(params: PriorsParams, rows: Rows | None = None, *, are_to_come: bool = False) -> Forecast:
+    """Estimate what the questions would cost; where rows are to come, what only they can tell is guessed."""
+    anchors = [_guessed(one) if are_to_come else one for one in anchors_of(params.table, rows)]
     questions = _questions(params, anchors)
     names = [label.name for label in params.answers]
     return forecast([one.request for one in questions], completion_tokens=telling_tokens(names))
