@@ -33,8 +33,9 @@ def gather_real(task: Task, files: Mapping[str, Artifact[Rows]], run: Runner) ->
     given = {key: files[key] for key in REAL_KEYS if key in files}
     if not given:
         return None
-    for key in given.keys() & set(VARIED_KEYS):
-        given[key] = drop_decided(files, given[key], key, run)
+    for key in VARIED_KEYS:
+        if key in given:
+            given[key] = drop_decided(files, given[key], key, run)
     rows = run(named(GATHER, "real"), GatherParams(), inputs=given)
     return without_leaks(task, rows, files, "real", run)
 

@@ -25,8 +25,11 @@ from factory.labelling.reviewed import (
     settle,
 )
 from factory.records import Origin, TextRow, all_kept, row_id, text_dataset
+from flows.augmentation import gather_real
+from flows.recipe import read_files
 from tests.golden_file import check_golden, in_words
 from tests.noted_build import MANY, build
+from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, make_task, texts_of
 
 NAMES = ("a", "b")
@@ -142,6 +145,19 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ArtifactError, match="No space left"):
         kept.append([decision("y")])
     assert (tmp_path / "reviewed.jsonl").read_bytes() == before
+
+
+def test_what_people_said_of_train_rows_holds_too(tmp_path: Path) -> None:
+    folder = make_task(tmp_path / "task", data={"train": "train.jsonl"}, curation=[])
+    rows = [{"text": text, "label": "music"} for text in ("kept", "wrong", "bad", "unclear")]
+    write(folder / "train.jsonl", *rows)
+    edited = said("clear", "music", "edit", was="unclear")
+    write(folder / "reviewed.jsonl", said("wrong", "table"), said("bad", None, "reject"), edited)
+    task, run = check_task(folder), Plain(tmp_path / "outputs")
+    real = gather_real(task, read_files(task, run), run)
+    assert real is not None
+    found = {(row["text"], row["label"]) for row in real.load().kept}
+    assert found == {("kept", "music"), ("wrong", "table"), ("clear", "music")}
 
 
 @pytest.mark.slow
