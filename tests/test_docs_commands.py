@@ -5,6 +5,7 @@ Commands run in a folder with a task whose teacher is scripted; whatever name a 
 
 import ast
 import contextlib
+import csv
 import io
 import json
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,6 +45,7 @@ from tests.scripted_task import LABELS, holdout_rows, make_task, texts_of
 from tests.test_cli import commands_below
 
 TASK = "snips_intent"
+TABLE = "german_credit"
 STANDS_FOR = re.compile(r"\b(?:support_mail|tiny)\b")
 ANSWERS = {"verdict": {0, 3, 4}, "watch": {0, 3}}
 """Exit codes that are no error."""
@@ -196,8 +199,8 @@ def make_folder(folder: Path) -> None:
     write_rows(spec / "holdout.jsonl", gold)
     write_rows(spec / "pool.jsonl", [{"text": text} for text in pool])
     write_rows(spec / "seeds.jsonl", [{"text": text, "label": label} for text, label in seeds])
-    for name in ("tiny", "german_credit"):
-        shutil.copytree(ROOT / "tasks" / name, folder / "tasks" / name)
+    shutil.copytree(ROOT / "tasks" / "tiny", folder / "tasks" / "tiny")
+    make_tables(folder)
     mails = ["where is my parcel?", "play some jazz", "will it rain in Oslo"]
     write_rows(folder / "mails.jsonl", [{"text": text} for text in mails])
     (folder / "mails.csv").write_text("message\n" + "".join(f"{text}\n" for text in mails), encoding="utf-8")
@@ -210,6 +213,31 @@ def make_folder(folder: Path) -> None:
         folder / "labelled-last-week.jsonl",
         [{"text": t, "label": label} for label in LABELS for t in texts_of(label)[:4]],
     )
+
+
+def make_tables(folder: Path) -> None:
+    """Write a part of the shipped table, for the cheapest student, and files to draft a spec from."""
+    table = folder / "tasks" / TABLE
+    shutil.copytree(ROOT / "tasks" / TABLE, table)
+    spec = yaml.safe_load((table / "spec.yaml").read_text(encoding="utf-8"))
+    told = {**spec, "students": [{"name": "linear", "params": {"strength": 1.0}}]}
+    (table / "spec.yaml").write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    for name in ("train.csv", "holdout.csv"):
+        lines = (table / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (table / name).write_text("".join(lines[:101]), encoding="utf-8")
+    with (table / "holdout.csv").open(encoding="utf-8", newline="") as file:
+        rows = [dict(row) for row in csv.DictReader(file)][:5]
+    write_rows(folder / "rows.jsonl", rows)
+    shutil.copyfile(table / "holdout.csv", folder / "rows.csv")
+    paid = "".join(f"{20 + n * n % 37},{1000 + n * 317 % 4000},{'yes' if n % 3 else 'no'}\n" for n in range(60))
+    (folder / "loans.csv").write_text("age,amount,paid_back\n" + paid, encoding="utf-8")
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.title = "2024"
+    sheet.append(["visitors", "rain", "revenue"])
+    for n in range(60):
+        sheet.append([100 + n * n % 41, n * 7 % 13, 1000.5 + n * 317 % 4000])
+    book.save(folder / "sales.xlsx")
 
 
 @pytest.fixture(scope="module")
@@ -226,12 +254,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Itera
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
         path.write_text(yaml.safe_dump({**spec, "description": "What people say."}, sort_keys=False), encoding="utf-8")
         build_again(path.parent, Path("outputs"))
+        build_again(folder / "tasks" / TABLE, Path("outputs"))
+        here.built.add(("build", f"tasks/{TABLE}"))
         yield here
 
 
 def build_again(folder: Path, outputs: Path) -> None:
-    """Build a second version; without Prefect, which takes most of the time."""
-    task, root = check_task(folder), outputs / TASK
+    """Build and register; without Prefect, which takes most of the time."""
+    task, root = check_task(folder), outputs / folder.name
     teacher = open_teacher(task.spec.teacher, folder=folder, outputs=outputs)
     note = BuildNote(root, prices=teacher.spending.prices)
     run = Plain(root, note=note)
