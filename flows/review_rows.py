@@ -1,7 +1,8 @@
-"""Which rows of a build a person may review: what it trained on, and what was dropped because labellers disagreed.
+"""Which rows of a build a person may review.
 
-Rows that people labelled are left out, and so is whatever is measured on: no text of the holdout or of the calibration
-rows is ever shown, not even where a teacher wrote it again.
+What it trained on, what was dropped because labellers disagreed, and rows of the pool that nobody was asked about. Rows
+that people labelled are left out, and so is whatever is measured on: no text of the holdout or of the calibration rows
+is ever shown, not even where a teacher wrote it again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +12,10 @@ from factory.data import read_rows
 from factory.errors import ArtifactMissing, FactoryError
 from factory.labelling.aggregate import NO_AGREEMENT
 from factory.labelling.review_rows import TRAINED_ON, ReviewRow
+from factory.labelling.self_training import STRATEGY
 from factory.records import Origin, Predictions
 from factory.spec import SPEC_FILE, Spec, load_spec
-from factory.students.training import CROSS_PREDICT, CrossPredictParams
+from factory.students.training import CROSS_PREDICT, PREDICT, CrossPredictParams
 from factory.texts import fold
 from flows.builds import Build
 from flows.evidence import Line, Step
@@ -27,6 +29,7 @@ MEASURED_ON = ("read-holdout", "read-calibration", "sample-cascade")
 """Stages whose rows are never shown."""
 WRITTEN = (Origin.SYNTHETIC, Origin.AUGMENTED)
 TEACHER = "teacher"
+ON_POOL = f"{PREDICT.name}-{STRATEGY}"
 NOISE = f"{CROSS_PREDICT.name}-label-noise"
 
 
@@ -107,8 +110,24 @@ def _rows_of(build: Build, shelf: Shelf) -> list[ReviewRow]:
         for line in step.rejected.lines() if step.has_rows else ():
             if line["reason"] in DISPUTED and line["id"] not in found:
                 found[line["id"]] = _described(line, opinions, step, dropped=line["reason"])
+    for row in _asked_nobody(steps, shelf):
+        found.setdefault(row.id, row)
     hidden = {fold(text) for step in steps if step.name in MEASURED_ON for text in step.kept.texts}
     return [row for row in found.values() if row.id not in labelled and fold(row.text) not in hidden]
+
+
+def _asked_nobody(steps: Sequence[Step], shelf: Shelf) -> Iterator[ReviewRow]:
+    """Yield the rows of the pool of which only a student has an opinion, with that opinion."""
+    for step in steps:
+        pool = shelf.having(step.inputs["rows"]) if step.name == ON_POOL and step.predictions is not None else None
+        if pool is None or step.predictions is None:
+            continue
+        predictions, places = step.predictions, {row: at for at, row in enumerate(step.predictions.ids)}
+        for line in pool.kept.lines():
+            probs = predictions.probs[places[line["id"]]].tolist()
+            label = max(zip(probs, predictions.labels, strict=True))[1]
+            given = dict(zip(predictions.labels, probs, strict=True))
+            yield ReviewRow(line["id"], line["text"], {"student": label}, given, label, state="not labelled")
 
 
 def _opinions(steps: Sequence[Step]) -> Iterator[Opinion]:

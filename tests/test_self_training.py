@@ -1,6 +1,7 @@
 """A student labels the rest of a pool: which rows it takes, and that nobody is judged by them."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from factory.curation.leakage import LEAKAGE
 from factory.errors import SpecError
 from factory.labelling.self_training import SELF_TRAIN, STRATEGY, SelfTrainingParams, self_train
 from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
+from flows.builds import BuildNote
 from flows.plan import make_plan
 from flows.recipe import read_file, train, with_self_trained
+from flows.review_rows import reviewable_rows
 from tests.golden_file import check_golden, in_words
 from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, holdout_rows, make_task, texts_of
@@ -129,6 +132,23 @@ def test_a_student_is_fitted_on_such_rows_and_judged_without_them(tmp_path: Path
     assert held & set(run.artifacts[f"{LEAKAGE.name}-{STRATEGY}"].load().rejected["id"])
     again = Plain(tmp_path / "outputs")
     assert with_self_trained(task, files, rows, again).was_cached
+
+
+def test_a_person_may_review_what_the_student_left_and_never_the_holdout(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path / "task", labelling={"self_training": {"ratio": 0.5}})
+    task = check_task(folder)
+    run = Plain(tmp_path / "outputs" / "scripted", note=BuildNote(tmp_path / "outputs" / "scripted"))
+    files = {key: read_file(task, key, run) for key in task.files}
+    taught = with_self_trained(task, files, files["train"], run)
+    train(task, task.spec.students[0], files["train"], run, taught=taught)
+    rows = reviewable_rows("scripted", tmp_path / "outputs")
+    states = Counter(row.state for row in rows)
+    added = taught.load().kept.filter(lambda row: row["strategy"] == STRATEGY)["id"][:]
+    assert {row.id for row in rows if row.state == "trained on"} == set(added)
+    assert states["not labelled"] == 24 - len(added) > 0
+    assert all(row.label and sum(row.probabilities.values()) == pytest.approx(1) for row in rows)
+    hidden = {row["text"] for row in holdout_rows()} | set(files["train"].load().kept["text"])
+    assert not hidden & {row.text for row in rows}
 
 
 def test_without_the_option_nothing_is_added(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class ReviewRow:
     strategy: str = ""
     """Which strategy of the teacher wrote the text; empty for real ones."""
     state: str = TRAINED_ON
-    """Or why the row was dropped."""
+    """Or `not labelled`, or why the row was dropped."""
 
 
 class Order(StrEnum):

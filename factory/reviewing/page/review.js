@@ -293,7 +293,8 @@ function show(said = "") {
 
 function origin(row) {
   const made = row.strategy ? `written (${row.strategy})` : "a real text";
-  return row.state === "trained on" ? made : `${made}, dropped: ${row.state}`;
+  if (row.state === "trained on") return made;
+  return row.state === "not labelled" ? `${made}, not labelled` : `${made}, dropped: ${row.state}`;
 }
 
 function showVotes(row) {
