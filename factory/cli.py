@@ -23,6 +23,7 @@ from factory.commands.registry import compare, promote, rollback
 from factory.commands.rows import review, why
 from factory.commands.serve import serve
 from factory.commands.task import build, check, plan, schema
+from factory.commands.ui import deploy, ui
 from factory.commands.verdict import verdict
 from factory.commands.watch import improve, watch
 from factory.errors import FactoryError, Problem
@@ -116,7 +117,8 @@ def _options(
 TASKS = (init, check, schema, plan, build)
 MODELS = (predict, explain, serve, verdict, watch, improve, models, compare, promote, rollback, export)
 ROWS = (why, review)
-for command in (*TASKS, *MODELS, *ROWS):
+PEOPLE = (ui, deploy)
+for command in (*TASKS, *MODELS, *ROWS, *PEOPLE):
     app.command()(command)
 app.add_typer(cache_app)
 app.command()(completion)

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -226,6 +226,8 @@ class Spec(Model):
     """What filters, the voter `nearest-description` and its baseline compare texts with: a name, a hub id or a folder.
     Students have an encoder of their own, which is released with them."""
     gate: Gate = Gate()
+    promotion: Literal["gate", "ask"] = "gate"
+    """Who makes a version the champion: its gate alone, or a person is asked once it has passed."""
     cascade: CascadeSpec | None = None
     """Answer with several tiers, the cheapest that is sure enough first."""
     verdict: VerdictSpec = VerdictSpec()

@@ -20,7 +20,7 @@ from factory.release.code import Code, this_code
 from factory.release.gate import GateResult
 from factory.release.package import PACKAGE, Lineage, PackageParams, Page, gate_result, stage_run
 from factory.release.registry import Registry
-from factory.release.versions import Version
+from factory.release.versions import CHAMPION, Version
 from factory.serving.why import word_panels
 from factory.store import Artifact
 from flows.licences import header_licence, licences_of
@@ -50,6 +50,13 @@ class Outcome:
     """Stages some of whose requests the teacher did not answer, and why: `budget` or `unavailable`."""
     learning: Learning | None = None
     """What rounds with a student in the loop taught; None without `synthesis.loop`."""
+    asks: bool = False
+    """Whether a person decides about the champion (`promotion: ask`)."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the version passed its gate and waits for a person to make it the champion."""
+        return self.asks and self.gate.passed and CHAMPION not in self.version.aliases
 
     @property
     def sentence(self) -> str:
@@ -67,6 +74,7 @@ class Outcome:
             "audit": self.audit.model_dump(mode="json"),
             "gate": self.gate.model_dump(mode="json"),
             "version": self.version.model_dump(mode="json"),
+            "waits_for_approval": self.waits,
             "path": str(self.folder),
             "seconds": round(self.seconds, 1),
             "teacher": asdict(self.teacher) if self.teacher else None,
@@ -157,6 +165,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         metrics={**metrics_of(evaluation), "p95_ms": speed.p95_ms},
         tags=_tags(champion, evaluation, code),
         passed_gate=gate.passed,
+        asks=(asks := spec.promotion == "ask"),
     )
     shortfall = {} if spec.kind.is_table else _shortfall(task, rows)
     return Outcome(
@@ -171,6 +180,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         judged=judged,
         unfinished=unfinished,
         learning=learning,
+        asks=asks,
     )
 
 
@@ -241,6 +251,13 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(f"{outcome.seconds:.0f} s, {asked}, ${used.usd if used else 0:.2f}")
     aliases = ", ".join(outcome.version.aliases)
     console.print(f"version {outcome.version.version} ({aliases}): {outcome.folder}", soft_wrap=True)
+    if outcome.waits:
+        named = f"{outcome.version.name} {outcome.version.version}"
+        console.print(
+            f'promotion: ask: nothing was promoted; to make it the champion: factory promote {named} --note "why"',
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def _unfinished(artifacts: list[Artifact[Any]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Prefect's server for one build, where the user has set none.
+"""Prefect's server for one build, where the user has set none; and the one of `factory ui`, which also has the pages.
 
 Prefect would start one itself, but in our process group, where Ctrl-C ends it first; it would outlive a killed build,
 and keep its database in the user's home. Ours keeps it beside the results: to make a new one takes five seconds.
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from factory.errors import FactoryError
 from factory.teacher.llama_server import wait_for_end_of_parent
@@ -64,14 +64,7 @@ def prefect_server(outputs: Path) -> Iterator[Callable[[], None]]:
     log = tempfile.TemporaryFile()  # unnamed: nothing to sweep up after a crash
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-        child = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(listening.fileno()), str(home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            pass_fds=[listening.fileno()],
-            start_new_session=True,  # Ctrl-C goes to a whole process group
-        )
+        child = start_server(listening, home, log)
     try:
         with temporary_settings({PREFECT_API_URL: url}), _errors_in_one_line(url, httpx.HTTPError, home):
             yield lambda: _wait(url, child, log)
@@ -80,6 +73,31 @@ def prefect_server(outputs: Path) -> Iterator[Callable[[], None]]:
         EventsWorker.drain_all(timeout=DRAIN_S, at_exit=False)
         child.communicate()  # closes its standard input, which ends it
         log.close()
+
+
+def start_server(
+    listening: socket.socket, home: Path, log: IO[bytes], *, pages: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a server as a child process that ends when its standard input closes.
+
+    Args:
+        listening: Bound to a loopback port; may be closed afterwards.
+        home: Folder of its database.
+        log: Where its messages go.
+        pages: Also serve Prefect's pages, and start runs that are due.
+
+    Returns:
+        The child; it answers some seconds later.
+    """
+    mode = ["pages"] if pages else []
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.server", str(listening.fileno()), str(home), *mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        pass_fds=[listening.fileno()],
+        start_new_session=True,  # Ctrl-C goes to a whole process group
+    )
 
 
 def _wait(url: str, child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
@@ -127,7 +145,8 @@ def serve(listening: socket.socket, home: Path) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    server = uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="error"))
+    app = _only_here(create_app(), listening.getsockname()[1])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two servers must not make one database at once
         answering = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -135,6 +154,22 @@ def serve(listening: socket.socket, home: Path) -> None:
         while answering.is_alive() and not server.started:
             time.sleep(0.05)
     answering.join()
+
+
+def _only_here(app: Callable[..., Any], port: int) -> Callable[..., Any]:
+    """Let the pages ask this server alone: they report to amplitude.com, whatever the settings say."""
+    here = " ".join(f"{kind}://{name}:{port}" for kind in ("http", "ws") for name in ("127.0.0.1", "localhost"))
+    policy = f"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src {here}"
+
+    async def with_policy(scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", policy.encode())]
+            await send(message)
+
+        await app(scope, receive, send_with_policy if scope["type"] == "http" else send)
+
+    return with_policy
 
 
 def _serve_or_end(listening: socket.socket, home: Path) -> None:
@@ -148,8 +183,21 @@ def _serve_or_end(listening: socket.socket, home: Path) -> None:
 def _main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the build hears it too, reports to us, and then ends us
     home = Path(os.environ.setdefault("PREFECT_HOME", sys.argv[2]))
-    os.environ |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    threading.Thread(target=_serve_or_end, args=[socket.socket(fileno=int(sys.argv[1])), home], daemon=True).start()
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    os.environ["PREFECT__SERVER_FINAL"] = "1"
+    if sys.argv[3:] == ["pages"]:
+        port = listening.getsockname()[1]
+        os.environ |= {
+            "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+            # Prefect copies its pages somewhere to write this address into them: not among installed packages.
+            "PREFECT_UI_STATIC_DIRECTORY": str(home / "pages"),
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            # There is no password, so no other page that is open in the browser may give orders.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
+        }
+    else:
+        os.environ |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+    threading.Thread(target=_serve_or_end, args=[listening, home], daemon=True).start()
     wait_for_end_of_parent()
     os._exit(0)
 

@@ -96,6 +96,21 @@ def built(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Built
 
 
 @pytest.mark.slow
+def test_a_build_that_shall_ask_a_person_promotes_nothing_and_says_how(
+    prefect_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.build import build
+    from flows.outcome import print_outcome
+
+    outcome = build(make_task(tmp_path / "task", **QUICK, promotion="ask"), tmp_path / "outputs")
+    assert (outcome.gate.passed, outcome.version.aliases, outcome.waits) == (True, ("candidate",), True)
+    assert outcome.as_json()["waits_for_approval"] is True
+    print_outcome(outcome)
+    assert "factory promote scripted 1 --note" in capsys.readouterr().out
+    assert "champion" in Registry(tmp_path / "outputs").promote("scripted").aliases
+
+
+@pytest.mark.slow
 def test_a_build_ends_with_a_judged_and_registered_model(built: Built) -> None:
     outcome = built.outcome
     assert outcome.sentence.startswith("sentence-linear answers")

@@ -300,3 +300,17 @@ def test_a_server_that_is_down_is_said_fast_and_loses_nothing(outputs: Path, mon
     assert "secret" not in str(caught.value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert register(outputs).version == 1
+
+
+def test_whoever_was_asked_is_kept_with_the_answer(outputs: Path) -> None:
+    registry = Registry(outputs)
+    folder = stored_release(outputs).folder
+    waiting = registry.register("tiny", folder, metrics=METRICS, tags={}, passed_gate=True, asks=True)
+    assert (waiting.aliases, waiting.passed_gate, waiting.moves) == (("candidate",), True, ())
+    rejected = registry.reject("tiny", "1", note="wrong on questions", by="Ann")
+    assert rejected.aliases == ("candidate",)
+    approved = registry.promote("tiny", "1", note="better now", by="Bob")
+    assert approved.aliases == ("candidate", "champion")
+    said = [(move.how, move.by, move.note, move.was) for move in registry.find("tiny").moves]
+    assert said == [("reject", "Ann", "wrong on questions", None), ("promote", "Bob", "better now", None)]
+    assert "rejected by Ann: wrong on questions" in approved.moves[0].summary

@@ -125,4 +125,4 @@ def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) ->
         scores = "  ".join(f"{score} {value:.3f}" for score, value in sorted(version.metrics.items()))
         typer.echo(f"version {version.version}  {','.join(version.aliases) or '-'}  {scores}  {out / version.path}")
         for move in version.moves:
-            typer.echo(f"  champion {move.summary}")
+            typer.echo(f"  {'' if move.how == 'reject' else 'champion '}{move.summary}")

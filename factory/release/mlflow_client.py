@@ -107,3 +107,20 @@ def _import_mlflow() -> Any:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return mlflow
+
+
+def find_version(client: Any, name: str, tag: str, value: str) -> int | None:
+    """Return the number of the version of a model that has a tag with a value; None if none has."""
+    found = client.search_model_versions(f"name='{name}'")
+    return next((int(one.version) for one in found if one.tags.get(tag) == value), None)
+
+
+def ensure_model(client: Any, name: str) -> None:
+    """Register a model by a name, unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

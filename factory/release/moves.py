@@ -1,4 +1,4 @@
-"""Why a version is champion: who moved the name, when and what for, as tags of the version it moved to."""
+"""Why a version is champion, or may not be: who decided, when and what for, as tags of the version."""
 
 import getpass
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from factory.evaluation.result import Part
 PREFIX = "champion/"
 """Of the tags; the time follows, so that none overwrites another."""
 
-How = Literal["gate", "promote", "rollback"]
+How = Literal["gate", "promote", "rollback", "reject"]
 
 
 def _now() -> str:
@@ -27,10 +27,10 @@ def _who() -> str:
 
 
 class Move(Part):
-    """One move of the champion."""
+    """One move of the champion, or one that a person did not allow."""
 
     how: How
-    """A build that passed its gate, or the command."""
+    """A build that passed its gate, the command, or a person who was asked and said no."""
     was: int | None
     """The version that was champion before, if there was one."""
     note: str = ""
@@ -39,12 +39,17 @@ class Move(Part):
     at: str = Field(default_factory=_now)
     """UTC, ISO 8601."""
     by: str = Field(default_factory=_who)
-    """The user's name on the machine where the command ran."""
+    """Who says so: the name a person gave when asked, else the user's name on the machine where the command ran."""
 
     @property
     def summary(self) -> str:
         """One line for a person."""
-        how = {"gate": "built and past its gate", "promote": "promoted", "rollback": "rolled back to"}[self.how]
+        how = {
+            "gate": "built and past its gate",
+            "promote": "promoted",
+            "rollback": "rolled back to",
+            "reject": "rejected",
+        }[self.how]
         parts = [f"{self.at[:16].replace('T', ' ')} UTC: {how}", f"by {self.by}"]
         parts += ["against the gate"] if self.forced else []
         parts += [f"in place of version {self.was}"] if self.was is not None else []

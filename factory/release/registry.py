@@ -11,7 +11,7 @@ beside the release folders, because asking it takes seconds (`versions_copy`). S
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from factory.errors import ArtifactMissing, FactoryError
+from factory.release.champion import make_champion, new_move
 from factory.release.files import Files
-from factory.release.mlflow_client import TRACKING_URI, connect, save_model, shown
-from factory.release.moves import How, Move, write_move
+from factory.release.mlflow_client import TRACKING_URI, connect, ensure_model, find_version, save_model, shown
+from factory.release.moves import write_move
 from factory.release.versions import (
     CANDIDATE,
     CHAMPION,
@@ -50,7 +51,14 @@ class Registry:
     outputs: Path
 
     def register(
-        self, name: str, folder: Path, *, metrics: Mapping[str, float], tags: Mapping[str, str], passed_gate: bool
+        self,
+        name: str,
+        folder: Path,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        passed_gate: bool,
+        asks: bool = False,
     ) -> Version:
         """Register a release folder; the same content again gives the version it already has.
 
@@ -60,6 +68,7 @@ class Registry:
             metrics: Finite numbers to compare versions by.
             tags: What else to remember, such as the student or the git commit.
             passed_gate: Whether it becomes `champion`; it becomes `candidate` in any case.
+            asks: It becomes `champion` only when a person says so, by `promote`.
 
         Returns:
             The version, with its aliases.
@@ -70,21 +79,23 @@ class Registry:
         """
         content_hash = str(read_manifest(folder)[HASH_TAG])
         with self._lock(), self.client() as client:
-            number = _find(client, name, content_hash)
+            number = find_version(client, name, HASH_TAG, content_hash)
             if number is None:
                 run_id = self._log_run(client, name, folder, metrics)
-                _ensure_model(client, name)
+                ensure_model(client, name)
                 identity = {HASH_TAG: content_hash, PATH_TAG: self._relative(folder)}
                 source = f"runs:/{run_id}/{MODEL}"
                 created = client.create_model_version(name, source, run_id, tags={**tags, **identity})
                 number = int(created.version)
             client.set_model_version_tag(name, str(number), GATE_TAG, "passed" if passed_gate else "failed")
             client.set_registered_model_alias(name, CANDIDATE, str(number))
-            if passed_gate:
-                _make_champion(client, self._ask(client, name), number, how="gate")
+            if passed_gate and not asks:
+                make_champion(client, self._ask(client, name), number, how="gate")
             return numbered(self._ask(client, name), number)
 
-    def promote(self, name: str, wanted: str = CANDIDATE, *, note: str = "", force: bool = False) -> Version:
+    def promote(
+        self, name: str, wanted: str = CANDIDATE, *, note: str = "", force: bool = False, by: str = ""
+    ) -> Version:
         """Make a version the champion, and the champion `previous`.
 
         Args:
@@ -92,6 +103,7 @@ class Registry:
             wanted: A version number or an alias.
             note: Why; kept with who did it and when.
             force: Also a version that did not pass its gate.
+            by: Who did it; default: the user's name.
 
         Returns:
             The version; as it was, if it is the champion already.
@@ -113,8 +125,29 @@ class Registry:
                 )
             Artifact(self._folder_of(version), Files, was_cached=True).check()
             forced = not version.passed_gate
-            _make_champion(client, versions, version.version, how="promote", note=note, forced=forced)
+            make_champion(client, versions, version.version, how="promote", note=note, forced=forced, by=by)
             return numbered(self._ask(client, name), version.version)
+
+    def reject(self, name: str, wanted: str, *, note: str = "", by: str = "") -> Version:
+        """Keep that a person was asked whether a version shall be the champion, and said no.
+
+        Args:
+            name: Of the task.
+            wanted: A version number or an alias.
+            note: Why; kept with who did it and when.
+            by: Who did it; default: the user's name.
+
+        Returns:
+            The version, with that among its moves.
+
+        Raises:
+            ArtifactMissing: No such task or version.
+            FactoryError: MLflow cannot be reached.
+        """
+        with self._changing(name) as (client, versions):
+            number = pick(versions, name, (wanted,)).version
+            write_move(client, name, number, new_move("reject", None, note=note, by=by))
+            return numbered(self._ask(client, name), number)
 
     def rollback(self, name: str, *, note: str = "") -> Version:
         """Make the previous champion the champion again, and the champion `previous`: a second rollback undoes it.
@@ -138,7 +171,7 @@ class Registry:
                     f"{name}: there was no champion before this one", hint=f"list the versions: factory models {name}"
                 )
             Artifact(self._folder_of(before), Files, was_cached=True).check()
-            _make_champion(client, versions, before.version, how="rollback", note=note)
+            make_champion(client, versions, before.version, how="rollback", note=note)
             return numbered(self._ask(client, name), before.version)
 
     def versions(self, name: str) -> tuple[Version, ...]:
@@ -187,6 +220,11 @@ class Registry:
     def uri(self) -> str:
         """Address of MLflow: `MLFLOW_TRACKING_URI`, else a SQLite file in the outputs."""
         return os.environ.get(TRACKING_URI) or f"sqlite:///{(self.outputs / 'mlflow.db').resolve().as_posix()}"
+
+    def make_database(self) -> None:
+        """Make the database of the outputs where there is none yet."""
+        with self._lock(), self.client() as client:
+            client.search_registered_models(max_results=1)
 
     @contextmanager
     def client(self) -> Iterator[Any]:
@@ -268,34 +306,3 @@ class Registry:
         with (self.outputs / ".registry.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _make_champion(
-    client: Any, versions: Sequence[Version], number: int, *, how: How, note: str = "", forced: bool = False
-) -> None:
-    """Move `champion` to a version and `previous` to the champion, once the reason is written down."""
-    champion = aliased(versions, CHAMPION)
-    if champion is not None and champion.version == number:
-        return
-    name, was = versions[0].name, champion and champion.version
-    write_move(client, name, number, Move(how=how, was=was, note=note, forced=forced))
-    moves = [(CHAMPION, number)] if was is None else [(PREVIOUS, was), (CHAMPION, number)]
-    # Who is killed between the two can give the same command again: of a promotion `previous` is right already, after
-    # a rollback `champion` is.
-    for alias, version in moves if how != "rollback" else moves[::-1]:
-        client.set_registered_model_alias(name, alias, str(version))
-
-
-def _find(client: Any, name: str, content_hash: str) -> int | None:
-    found = client.search_model_versions(f"name='{name}'")
-    return next((int(one.version) for one in found if one.tags.get(HASH_TAG) == content_hash), None)
-
-
-def _ensure_model(client: Any, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise

@@ -1,0 +1,166 @@
+"""The flows that people start from Prefect's pages, by schedule or by its API; each is a command with a form.
+
+`factory ui` serves them on one machine, `factory deploy` registers them on a server (`prefect.yaml` says the same).
+The forms come from the types and docstrings here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import Flow, flow
+from prefect.client.schemas.objects import State
+from prefect.deployments.runner import RunnerDeployment
+from prefect.states import Completed
+from prefect.types.entrypoint import EntrypointType
+from pydantic import Field
+
+from factory.check import check_task
+from factory.release.registry import Registry
+from flows.approval import ask_for_approval
+from flows.build import Wishes, run_build
+from flows.choices import ModelName, TaskName, outputs_folder, tasks_folder
+from flows.ending import ends_when_told
+from flows.jobs import augment_rows, judge_model, label_rows, predict_into
+
+Number = Annotated[int, Field(ge=0)]
+Money = Annotated[float, Field(ge=0)]
+"""Of both, 0 is a form's way to leave it to the spec."""
+FilePath = Annotated[str, Field(min_length=1)]
+
+
+@flow(name="build", flow_run_name="build {task}")
+def build(
+    task: TaskName,
+    most_calls: Number = 0,
+    most_usd: Money = 0.0,
+    promotion: Literal["as the spec says", "gate", "ask"] = "as the spec says",
+) -> State[Any]:
+    """Build, judge, package and register a small model. Cancelled or failed, the same run again goes on.
+
+    Args:
+        task: The folder of the task.
+        most_calls: How often the teacher may be asked, answers from the cache included; 0: as the spec says.
+        most_usd: What may be spent, in US dollars; 0: as the spec says.
+        promotion: Who makes the new version the champion: its gate alone, or a person is asked once it has passed.
+
+    Returns:
+        The state of the run, with the verdict.
+    """
+    with ends_when_told():
+        wanted = None if promotion == "as the spec says" else promotion
+        wishes = Wishes(most_calls or None, most_usd or None, wanted)
+        outcome = run_build(tasks_folder() / task, outputs_folder(), wishes)
+        said = outcome.judged.decision.sentence if outcome.judged else outcome.sentence
+        if outcome.waits:
+            approval, version = ask_for_approval(outcome, Registry(outputs_folder()))
+            done = "is the champion" if approval.approve else "stays a candidate"
+            said = f"Version {version.version} {done}, says {approval.name}. {said}"
+        return Completed(message=said)
+
+
+@flow(name="label", flow_run_name="label {task}")
+def label(
+    task: TaskName,
+    n_rows: Number = 0,
+    most_calls: Number = 0,
+    most_usd: Money = 0.0,
+) -> State[Any]:
+    """Let the teacher label texts of the pool, and write them into a file; a build uses the same labels again.
+
+    Args:
+        task: The folder of the task; its spec names a pool.
+        n_rows: How many rows to label; 0: as the spec says (labelling.label_pool).
+        most_calls: How often the teacher may be asked; 0: as the spec says.
+        most_usd: What may be spent, in US dollars; 0: as the spec says.
+
+    Returns:
+        The state of the run, with the file.
+    """
+    with ends_when_told():
+        checked = Wishes(most_calls or None, most_usd or None).applied_to(check_task(tasks_folder() / task))
+        return Completed(message=label_rows(checked, outputs_folder(), n_rows or None))
+
+
+@flow(name="augment", flow_run_name="augment {task}")
+def augment(
+    task: TaskName,
+    per_label: Number = 0,
+    most_calls: Number = 0,
+    most_usd: Money = 0.0,
+) -> State[Any]:
+    """Let the teacher vary labelled rows, and write what kept its meaning and label into a file.
+
+    Args:
+        task: The folder of the task; its spec names seeds or train rows.
+        per_label: How many texts to ask for from the rows of each label; 0: as the spec says.
+        most_calls: How often the teacher may be asked; 0: as the spec says.
+        most_usd: What may be spent, in US dollars; 0: as the spec says.
+
+    Returns:
+        The state of the run, with the file.
+    """
+    with ends_when_told():
+        checked = Wishes(most_calls or None, most_usd or None).applied_to(check_task(tasks_folder() / task))
+        return Completed(message=augment_rows(checked, outputs_folder(), per_label or None))
+
+
+@flow(name="batch_predict", flow_run_name="predict with {model}")
+def batch_predict(
+    model: ModelName, source: FilePath, target: FilePath, column: FilePath = "text", version: str = ""
+) -> State[Any]:
+    """Label a file of any size with a built model. Cancelled or failed, the same run again goes on.
+
+    Args:
+        model: The task it was built from.
+        source: File to read, on the machine that runs this; in Parquet, CSV or JSONL.
+        target: File to write, of the same format; it must not exist yet.
+        column: Where the texts are.
+        version: Number or alias; empty: the champion, else the candidate.
+
+    Returns:
+        The state of the run, with how many rows were labelled.
+    """
+    with ends_when_told():
+        said = predict_into(outputs_folder(), model, version or None, Path(source), Path(target), column=column)
+        return Completed(message=said)
+
+
+@flow(name="verdict", flow_run_name="verdict on {model}")
+def verdict(model: ModelName, version: str = "") -> State[Any]:
+    """Say whether a built model may replace the LLM; asks nobody.
+
+    Args:
+        model: The task it was built from.
+        version: Number or alias; empty: the champion, else the candidate.
+
+    Returns:
+        The state of the run, with the verdict.
+    """
+    return Completed(message=judge_model(outputs_folder(), model, version or None, tasks_folder() / model))
+
+
+FLOWS: tuple[Flow[Any, Any], ...] = (build, label, augment, batch_predict, verdict)
+
+
+def deployments(*, pool: str | None = None, env: Mapping[str, str] | None = None) -> list[RunnerDeployment]:
+    """Return a deployment of each flow, with the task folders that there are now as choices of its form.
+
+    Args:
+        pool: The work pool whose workers run it; None: whoever registers it.
+        env: Environment of the runs that these workers start.
+
+    Returns:
+        Deployments that are not registered yet.
+    """
+    variables = {"env": dict(env or {}), "working_dir": str(Path.cwd())} if pool else None
+    return [
+        RunnerDeployment.from_flow(
+            one,
+            name=one.name,
+            work_pool_name=pool,
+            job_variables=variables,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for one in FLOWS
+    ]
