@@ -139,9 +139,10 @@ def take_pictures(report: Path, folder: Path) -> None:
             page.goto(report.as_uri())
             page.screenshot(path=folder / f"report-{name}.png")
             if name in ("light", "dark"):
-                page.locator("#map").scroll_into_view_if_needed()
+                page.set_viewport_size({"width": 1000, "height": 660})
                 page.evaluate(ASK)
-                page.locator("#map").screenshot(path=folder / f"report-map-{name}.png")
+                page.evaluate("document.querySelector('#map').scrollIntoView()")
+                page.screenshot(path=folder / f"report-map-{name}.png")
         page = browser.new_page(viewport={"width": 794, "height": 1123})  # A4
         page.goto(report.as_uri())
         page.emulate_media(media="print")

@@ -54,7 +54,7 @@ def intervals(lines: Sequence[Line], title: str, *, percent: bool = True, mark: 
     ]
     color = {"condition": {"test": "datum.main", "value": MAIN}, "value": OTHER}
     y = {"field": "name", "type": "nominal", "sort": None, "title": None}
-    x = {"type": "quantitative", "title": title, "scale": {"zero": False, "nice": True}}
+    x = {"type": "quantitative", "title": title, "scale": {"zero": False, "nice": True}, "axis": {"tickCount": 6}}
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "rule", "strokeWidth": 3, "strokeCap": "round"},

@@ -20,14 +20,14 @@ MAIN, OTHER, WARM, COOL = "var(--main)", "var(--other)", "var(--warm)", "var(--c
 """Colours of marks: of the page, so light and dark; told apart by the colour-blind (Okabe and Ito, 2008)."""
 INK, SOFT, LINE = "var(--ink)", "var(--soft)", "var(--line)"
 
-WIDTH = 460
+WIDTH = 420
 """Of the drawing area of a plot, in CSS pixels: the labels beside it leave it readable on a phone."""
 STEP = 26
 """Height of a line of a plot by name."""
 
-MEASURED = 15
-"""Font size, in pixels, that room is left for. The page shows 13: the reader's font may be wider than the one of here,
-and a label must not be cut off."""
+MEASURED = 17
+"""Font size, in pixels, that room is left for. The page shows 13, and 15 where a phone shrinks the plot: the reader's
+font may be wider than the one of here, and a label must not be cut off."""
 
 VEGA_LITE = "6.4"
 _AXIS = {
@@ -41,7 +41,7 @@ _AXIS = {
     "titleFontWeight": "normal",
     "labelPadding": 6,
     "titlePadding": 8,
-    "labelLimit": 200,
+    "labelLimit": 260,
 }
 CONFIG: Spec = {
     "font": "Arial, Helvetica, sans-serif",
