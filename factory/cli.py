@@ -42,6 +42,9 @@ STOPPED = 130
 def main() -> None:
     """Run the command line and turn every expected error into one message and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what a build started is ended with it
+    # OpenMP reads it when a library is loaded. Threads that spin while they wait for each other make boosting take
+    # several times the CPU on a machine that others use too (docs/log.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("FACTORY_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -207,3 +207,47 @@ def test_mlflow_answers_a_data_frame_and_leaves_the_release_alone(labels: Artifa
         assert [one["label"] for one in found] == [one["label"] for one in expected]
     with pytest.raises(ValueError, match="expected columns of different names"):
         model.predict(pd.concat([frame, frame[["age"]]], axis=1))
+
+
+def test_the_server_of_an_image_answers_rows(labels: Artifact[Any], tmp_path: Path) -> None:
+    import threading
+    import urllib.error
+    import urllib.request
+
+    from factory.release.bundles import export_bundle
+    from factory.release.image_server import Handler, Server, check_model
+
+    export_bundle(labels.folder, "docker", tmp_path / "image")
+    assert '{"rows": [{"age": null' in (tmp_path / "image" / "README.md").read_text(encoding="utf-8")
+    check_model(tmp_path / "image" / "model")
+
+    class Quiet(Handler):
+        predictor = Predictor(tmp_path / "image" / "model")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    def ask(body: Any) -> tuple[int, Any]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/predict", json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return reply.status, json.loads(reply.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    with Server(("127.0.0.1", 0), Quiet) as server:
+        port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask({"rows": KNOWN}) == (200, {"answers": Predictor(labels.folder).predict(KNOWN)})
+        status, said = ask({"rows": [KNOWN[0], {**KNOWN[1], "pay": "much"}]})
+        assert status == 422 and said["error"] == 'row 2: pay: expected a number, got "much"'
+        assert ask({"texts": ["a text"]})[0] == ask({"rows": ["a text"]})[0] == 422
+        server.shutdown()
+
+
+def test_a_table_has_no_encoder_for_openvino(labels: Artifact[Any], tmp_path: Path) -> None:
+    from factory.release.bundles import export_bundle
+
+    with pytest.raises(FactoryError, match="a table has none"):
+        export_bundle(labels.folder, "openvino", tmp_path / "graph")

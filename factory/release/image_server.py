@@ -3,7 +3,8 @@
     python server.py [--host 127.0.0.1] [--port 8000]
     python server.py --check                            is the one on this machine well? the exit code says it
 
-POST /v1/predict {"texts": ["..."]} gives {"answers": [{"label", "probability", "probabilities"}]}. GET /healthz.
+POST /v1/predict {"texts": ["..."]} gives {"answers": [{"label", "probability", "probabilities"}]}; a release that
+answers rows of a table takes {"rows": [{"column": cell, ...}]}. GET /healthz.
 """
 
 import argparse
@@ -63,16 +64,16 @@ class Handler(BaseHTTPRequestHandler):
             self._send(404, {"error": "expected GET /healthz or POST /v1/predict"})
 
     def do_POST(self) -> None:
-        """Label texts."""
+        """Answer texts or rows."""
         try:
-            texts = self._texts()
+            asked = self._rows(self._body()) if self.predictor.is_table else self._texts(self._body())
         except Refused as error:
             self.close_connection = True  # what it sends on is not read
             self._send(error.status, {"error": str(error)})
             return
-        self._send(200, {"answers": self.predictor.predict(texts)})
+        self._send(200, {"answers": self.predictor.predict(asked)})
 
-    def _texts(self) -> list[str]:
+    def _body(self) -> Any:
         if self.path != "/v1/predict":
             raise Refused(404, "expected GET /healthz or POST /v1/predict")
         length = self.headers.get("Content-Length", "")
@@ -81,9 +82,23 @@ class Handler(BaseHTTPRequestHandler):
         if len(length) > 9 or int(length) > MAX_BYTES:
             raise Refused(413, f"expected at most {MAX_BYTES} bytes")
         try:
-            body = json.loads(self.rfile.read(int(length)).decode("utf-8"))
+            return json.loads(self.rfile.read(int(length)).decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise Refused(400, "expected JSON in UTF-8") from error
+
+    def _rows(self, body: Any) -> list[Any]:
+        rows = body.get("rows") if isinstance(body, dict) else None
+        if not isinstance(rows, list):
+            raise Refused(422, 'expected {"rows": [{"column": cell, ...}, ...]}')
+        if len(rows) > MAX_TEXTS:
+            raise Refused(413, f"expected at most {MAX_TEXTS} rows")
+        try:
+            self.predictor.check_rows(rows)
+        except Exception as error:  # the WrongInput of the release's own predict.py, which names row and column
+            raise Refused(422, str(error)) from error
+        return rows
+
+    def _texts(self, body: Any) -> list[str]:
         texts = body.get("texts") if isinstance(body, dict) else None
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise Refused(422, 'expected {"texts": ["...", ...]}')

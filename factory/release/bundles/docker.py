@@ -6,6 +6,7 @@ nothing. More than one process, keys, metrics or a cascade: `factory serve`.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from factory.release import image_server
 from factory.release.bundles.onnx import write_onnx
@@ -34,7 +35,7 @@ README = """\
 
     docker build -t {name} .
     docker run --rm -p 127.0.0.1:8000:8000 --read-only --cap-drop ALL {name}
-    curl -s 127.0.0.1:8000/v1/predict -d '{{"texts": ["a text"]}}'
+    curl -s 127.0.0.1:8000/v1/predict -d '{asked}'
 
 `GET /healthz` answers when the model is open; its hashes are checked before. The server has no keys and no TLS: put it
 behind something that has, or keep it on loopback as above.
@@ -48,5 +49,14 @@ def write_docker(release: Path, folder: Path) -> None:
     config = json.loads((release / "config.json").read_text(encoding="utf-8"))
     (folder / "server.py").write_bytes(Path(image_server.__file__).read_bytes())
     (folder / "Dockerfile").write_text(DOCKERFILE, encoding="utf-8")
-    (folder / "README.md").write_text(README.format(name=config.get("name", "student")), encoding="utf-8")
+    readme = README.format(name=config.get("name", "student"), asked=_asked(config))
+    (folder / "README.md").write_text(readme, encoding="utf-8")
     (folder / ".dockerignore").write_text("*\n!server.py\n!model/**\n", encoding="utf-8")
+
+
+def _asked(config: dict[str, Any]) -> str:
+    """Return what a client sends, as an example."""
+    if config["inputs"]["kind"] != "cells":
+        return json.dumps({"texts": ["a text"]})
+    row = {column["name"]: None for column in config["inputs"]["columns"]}
+    return json.dumps({"rows": [row]}).replace("'", "'\\''")  # between the quotes of a shell

@@ -31,8 +31,13 @@ def write_openvino(release: Path, folder: Path) -> None:
 
     Raises:
         ArtifactError: The graph cannot be converted, or does not say what the ONNX graph says.
-        FactoryError: The package `openvino` is not installed.
+        FactoryError: The package `openvino` is not installed, or the release answers rows of a table.
     """
+    if (release / "table_cells.py").is_file():
+        raise FactoryError(
+            f"{release}: OpenVINO makes encoders of texts faster, and a table has none",
+            hint="export it as onnx or docker: a row takes a fraction of a millisecond",
+        )
     openvino = _import_openvino()
     for name in KEPT:
         if (release / name).is_file():
