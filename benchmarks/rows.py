@@ -81,8 +81,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--draws", type=int, default=1, help="times 100 real rows are drawn")
     parser.add_argument("--per-label", type=int, default=50, help="rows to ask for of each label")
-    parser.add_argument("--per-prompt", type=int, default=3, help="rows that one prompt asks for")
-    parser.add_argument("--examples", type=int, default=4, help="real rows that a prompt shows")
+    parser.add_argument("--per-prompt", type=int, default=2, help="rows that one prompt asks for")
+    parser.add_argument("--examples", type=int, default=3, help="real rows that a prompt shows")
     parser.add_argument("--test", action="store_true", help="judge on the test rows: for the final table only")
     options = parser.parse_args()
     print(

@@ -62,7 +62,7 @@ def test_each_label_gets_its_prompts_with_real_rows_of_it_and_cells_drawn_before
     assert set(rows.kept["origin"]) == {"synthetic"} and set(rows.kept["weight"]) == {0.5}
     of_label = dict(zip(REAL.kept["id"], REAL.kept["label"], strict=True))
     for label, parents, replies in zip(rows.kept["label"], rows.kept["parents"], rows.kept["replies"], strict=True):
-        assert len(parents) == 4 and {of_label[one] for one in parents} == {label} and replies
+        assert len(parents) == 3 and {of_label[one] for one in parents} == {label} and replies
     given_cells = [
         tuple(name for name, one in case["properties"].items() if len(one.get("enum", ())) == 1)
         for request in asked

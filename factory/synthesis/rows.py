@@ -48,10 +48,10 @@ class RowsOptions(Model):
 
     per_label: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Rows to ask for of each label."""
-    per_prompt: Annotated[int, Field(ge=1, le=10)] = 3
+    per_prompt: Annotated[int, Field(ge=1, le=10)] = 2
     """Rows that one prompt asks for."""
-    examples: Annotated[int, Field(ge=1, le=20)] = 4
-    """Real rows that it shows."""
+    examples: Annotated[int, Field(ge=1, le=20)] = 3
+    """Real rows that it shows; the embedded teacher has room for about five rows of twenty columns, both together."""
     given: Annotated[int, Field(ge=0, le=50)] = 3
     """Cells of each row that are drawn beforehand."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.5
