@@ -23,7 +23,7 @@ from factory.teacher import open_teacher
 from flows.augmentation import gather_real
 from flows.builds import BuildNote
 from flows.recipe import Regime, read_files, regime, write_rows
-from flows.review import export_review, import_review, open_review
+from flows.review import export_review, import_review, make_desk, open_review
 from tests.conftest import Factory
 from tests.plain_runner import Plain
 from tests.scripted_task import LABELS, make_task, texts_of
@@ -287,6 +287,39 @@ def test_a_task_without_a_build_is_told_what_to_do(tmp_path: Path, factory: Fact
     assert done.code == 1
     assert "no build has rows to review" in done.err
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_no_text_of_todays_holdout_goes_out_or_comes_back(place: tuple[Path, Path, Path]) -> None:
+    folder, outputs, tmp_path = place
+    export_review(str(folder), tmp_path / "before.csv", outputs, order=Order.BUILT)
+    with (folder / "spec.yaml").open("a", encoding="utf-8") as spec:
+        spec.write("data: {holdout: holdout.jsonl}\n")
+    rows = [{"text": "Ordinary words!", "label": "music"}, {"text": TEXTS[3], "label": "table"}]
+    (folder / "holdout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert export_review(str(folder), tmp_path / "after.jsonl", outputs) == 2
+    out = (tmp_path / "after.jsonl").read_text(encoding="utf-8")
+    assert "rdinary" not in out and TEXTS[3] not in out
+    fill_in(tmp_path / "before.csv", ["", "", "music", ""])
+    with pytest.raises(SpecError, match=r"before\.csv:5: the text is one of those the model is measured on"):
+        import_review(str(folder), tmp_path / "before.csv", outputs)
+    assert {row["text"] for row in make_desk(open_review(str(folder)), outputs, by="Ada").window(
+        Order.BEST, after=-1, n=9, is_open=True)["rows"]} == set(TEXTS[:2])  # fmt: skip
+
+
+def test_what_was_decided_is_not_exported_again(place: tuple[Path, Path, Path]) -> None:
+    folder, outputs, tmp_path = place
+    (tmp_path / "said.csv").write_text(f"id,label,reject\n{row_id(TEXTS[0])},,x\n", encoding="utf-8")
+    import_review(str(folder), tmp_path / "said.csv", outputs)
+    assert export_review(str(folder), tmp_path / "open.csv", outputs) == 3
+    assert export_review(str(folder), tmp_path / "two.csv", outputs, limit=2) == 2
+
+
+def test_decisions_that_no_build_would_read_are_refused(place: tuple[Path, Path, Path]) -> None:
+    folder, _, _ = place
+    with (folder / "spec.yaml").open("a", encoding="utf-8") as spec:
+        spec.write("data: {reviewed: null}\n")
+    with pytest.raises(FactoryError, match=r"data\.reviewed is null"):
+        open_review(str(folder))
 
 
 def test_an_import_may_not_write_outside_the_task_folder(place: tuple[Path, Path, Path]) -> None:

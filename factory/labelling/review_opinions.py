@@ -135,8 +135,8 @@ def _decision(one: Opinion, known: Known, by: str, version: str) -> Decision:
         action = Action.ACCEPT if label == row.label else Action.RELABEL
     if one.edit is not None and one.edit != text:
         text, was, action = text_of({"text": one.edit}), text, Action.EDIT
-        if fold(text) in known.measured:
-            raise WrongRow("the new text is one of those the model is measured on")
+    if not one.reject and fold(text) in known.measured:
+        raise WrongRow("the text is one of those the model is measured on")
     who = one.by or by
     # The same file brings the same decisions only once, even when others were made after it was read.
     parts = "\0".join((version, one.id, action, label or "", text, who))
