@@ -6,6 +6,7 @@ Exit codes are those of docs/reference/exit-codes.md. With --json an error is al
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -117,14 +118,19 @@ def _options(
         raise typer.Exit
 
 
-TASKS = (init, check, schema, plan, build)
-MODELS = (predict, explain, serve, verdict, watch, improve, models, compare, promote, rollback, export)
-ROWS = (why, review)
-PEOPLE = (ui, deploy)
-for command in (*TASKS, *MODELS, *ROWS, *PEOPLE):
-    app.command()(command)
-app.add_typer(cache_app)
-app.command()(completion)
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Build a model": (init, check, schema, plan, build),
+    "Follow and approve in a browser": (ui, deploy),
+    "Use it": (predict, explain, serve, export),
+    "Decide about it": (verdict, compare, models, promote, rollback, watch, improve),
+    "Look into rows and replies": (why, review),
+}
+"""What `--help` lists under which heading, in this order."""
+for heading, listed in COMMANDS.items():
+    for command in listed:
+        app.command(rich_help_panel=heading)(command)
+app.add_typer(cache_app, rich_help_panel="Look into rows and replies")
+app.command(rich_help_panel="For your shell")(completion)
 
 
 if __name__ == "__main__":
