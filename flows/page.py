@@ -21,8 +21,10 @@ from flows.audit import REAL
 from flows.products import Products
 from flows.steps import Runner
 
-EXAMPLES_PER_STAGE = 12
-"""Rejected rows shown in the report for each stage."""
+EXAMPLES_PER_REASON = 6
+"""Rejected rows shown in the report for each stage and reason."""
+GOLD = ("-holdout", "-ceiling", "-calibration")
+"""End the names of stages whose rows are judged on, or compared with: no map shows them."""
 GENERATED = (Origin.SYNTHETIC, Origin.AUGMENTED)
 
 
@@ -35,6 +37,7 @@ def draw_map(
     inputs = {"rows": products.taught}
     inputs |= {f"{REAL_FILE}{key}": products.files[key] for key in (*REAL, "reviewed") if key in products.files}
     inputs |= {artifact.folder.parent.name: artifact for artifact in artifacts if _rejects(artifact)}
+    inputs = {name: artifact for name, artifact in inputs.items() if not name.endswith(GOLD)}
     return run(
         DATA_MAP,
         DataMapParams(seed=task.spec.seed),
@@ -151,7 +154,11 @@ def _rows_of(artifact: Artifact[Any]) -> tuple[int | None, Mapping[str, int], li
         return None, {}, []
     rows = artifact.load()
     by_reason: dict[str, int] = rows.report.get("rejected_by_reason", {})
-    first = rows.rejected.select(range(min(EXAMPLES_PER_STAGE, len(rows.rejected))))
+    taken: dict[str, list[int]] = {}
+    for position, reason in enumerate(rows.rejected["reason"][:]):
+        if len(of_reason := taken.setdefault(reason, [])) < EXAMPLES_PER_REASON:
+            of_reason.append(position)
+    first = rows.rejected.select([position for some in taken.values() for position in some])
     examples = [
         RejectedExample(artifact.folder.parent.name, row["reason"], text, str(row["label"] or ""), row["score"])
         for row, text in zip(first, texts_of(first), strict=True)

@@ -13,7 +13,7 @@ from flows.licences import EMBEDDED, header_licence, licences_of
 from flows.outcome import Outcome, print_outcome, release
 from flows.recipe import recipe
 from tests.plain_runner import Plain
-from tests.scripted_task import make_task
+from tests.scripted_task import holdout_rows, make_task
 from tests.test_build import QUICK
 
 VERSION = Version(
@@ -56,6 +56,21 @@ def test_programs_and_the_card_are_told_too(stopped: Outcome) -> None:
     card = (stopped.folder / "card.md").read_text(encoding="utf-8")
     assert "**Not finished**: verify-attributes-1 (budget)" in card
     assert "the budget was used up (9)" in card
+
+
+@pytest.mark.slow
+def test_the_report_has_a_map_of_what_was_written_and_rejected_and_examples_of_each_reason(stopped: Outcome) -> None:
+    html = (stopped.folder / "report.html").read_text(encoding="utf-8")
+    points = json.loads(html.partition('id="map-points">')[2].partition("</script>")[0])
+    n_drawn = dict(zip(points["names"], map(len, points["groups"]), strict=True))
+    assert n_drawn["written"] > 0
+    assert n_drawn["rejected"] > 0
+    rejected = [points["origins"][point[3]] for point in points["groups"][points["names"].index("rejected")]]
+    assert all("; rejected by " in origin for origin in rejected)
+    shown = {point[4] for group in points["groups"] for point in group}
+    assert not shown & {row["text"] for row in holdout_rows()}
+    assert "Words that led it astray" in html or "<p>Nothing.</p>" in html
+    assert "an answer takes" in html
 
 
 @pytest.mark.slow

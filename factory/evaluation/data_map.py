@@ -8,7 +8,6 @@ far as two directions can say, and the map says how far that is.
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -105,13 +104,21 @@ def data_map(params: DataMapParams, *, rows: Rows, encoder: Encoder, **others: R
         The map; which rows are drawn depends on the seed alone. A text that comes several times is one point, and what
         was trained on is never shown as rejected.
     """
-    found = _different(rows, others)
-    drawn = _draw(found, params)
-    vectors = encode([one.text for one in drawn], encoder, stage=DATA_MAP.name)
-    places, explained = _project(vectors)
+    sources = _sources(rows, others)
+    found = _different(sources)
+    drawn = [(group, sources[place.source], place.position) for group, place in _draw(found, params)]
+    read = [source.rows[position] for _, source, position in drawn]
+    places, explained = _project(encode([row["text"] for row in read], encoder, stage=DATA_MAP.name))
     points = tuple(
-        Point(x=x, y=y, group=one.group, label=one.label, text=_short(one.text), provenance=one.provenance)
-        for one, (x, y) in zip(drawn, places.tolist(), strict=True)
+        Point(
+            x=x,
+            y=y,
+            group=group,
+            label=row["label"] or "",
+            text=_short(row["text"]),
+            provenance=source.provenance(row),
+        )
+        for (group, source, _), row, (x, y) in zip(drawn, read, places.tolist(), strict=True)
     )
     return DataMap(points=points, n_rows={group: len(some) for group, some in found.items()}, explained=explained)
 
@@ -126,50 +133,62 @@ _BY = {
 }
 
 
-class _Row(NamedTuple):
-    text: str
-    label: str
-    group: Group
-    provenance: str
+class _Place(NamedTuple):
+    """Where a row is found: only what is drawn is read."""
+
+    source: int
+    position: int
 
 
-def _different(rows: Rows, others: Mapping[str, Rows]) -> dict[Group, list[_Row]]:
-    """Collect each text once: as what it was trained on, else as a real one, else as a rejected one."""
-    found: dict[Group, list[_Row]] = {group: [] for group in Group}
+class _Source(NamedTuple):
+    """Rows of one kind."""
+
+    rows: "Dataset"
+    file: str = ""
+    """The file of the task they are from; empty for rows of stages."""
+
+    @property
+    def is_rejected(self) -> bool:
+        return "reason" in self.rows.column_names
+
+    def groups(self) -> Iterator[tuple[str, Group]]:
+        """Yield the id of each row, and what it is drawn as."""
+        for row_id, origin in zip(self.rows["id"][:], self.rows["origin"][:], strict=True):
+            made = origin in (Origin.SYNTHETIC, Origin.AUGMENTED) and not self.file
+            yield row_id, Group.REJECTED if self.is_rejected else Group.WRITTEN if made else Group.REAL
+
+    def provenance(self, row: Mapping[str, Any]) -> str:
+        """Say who made a row, how, and what became of it."""
+        if self.file:
+            return f"real, from {self.file}; not trained on"
+        who = _who(row["origin"], row["strategy"])
+        return f"{who}; rejected by {row['rejected_by']}: {row['reason']}" if self.is_rejected else f"{who}; trained on"
+
+
+def _sources(rows: Rows, others: Mapping[str, Rows]) -> list[_Source]:
+    """List them in the order in which they claim a text: trained on, else real, else rejected."""
+    files = [_Source(some.kept, name.removeprefix(REAL_FILE)) for name, some in others.items() if _is_file(name)]
+    return [
+        _Source(rows.kept),
+        *files,
+        *(_Source(some.rejected) for name, some in others.items() if not _is_file(name)),
+    ]
+
+
+def _is_file(name: str) -> bool:
+    return name.startswith(REAL_FILE)
+
+
+def _different(sources: list[_Source]) -> dict[Group, list[_Place]]:
+    """Find each text once."""
+    found: dict[Group, list[_Place]] = {group: [] for group in Group}
     seen: set[str] = set()
-    files = {name: some for name, some in others.items() if name.startswith(REAL_FILE)}
-    for row_id, row in chain(
-        _trained(rows.kept),
-        *(_of_file(some.kept, name.removeprefix(REAL_FILE)) for name, some in files.items()),
-        *(_rejected(some.rejected) for name, some in others.items() if name not in files),
-    ):
-        if row_id not in seen:
-            seen.add(row_id)
-            found[row.group].append(row)
+    for at, source in enumerate(sources):
+        for position, (row_id, group) in enumerate(source.groups()):
+            if row_id not in seen:
+                seen.add(row_id)
+                found[group].append(_Place(at, position))
     return found
-
-
-def _trained(rows: "Dataset") -> Iterator[tuple[str, _Row]]:
-    for row_id, text, label, origin, strategy in _columns(rows, "id", "text", "label", "origin", "strategy"):
-        made = origin in (Origin.SYNTHETIC, Origin.AUGMENTED)
-        group = Group.WRITTEN if made else Group.REAL
-        yield row_id, _Row(text, label or "", group, f"{_who(origin, strategy)}; trained on")
-
-
-def _of_file(rows: "Dataset", name: str) -> Iterator[tuple[str, _Row]]:
-    for row_id, text, label in _columns(rows, "id", "text", "label"):
-        yield row_id, _Row(text, label or "", Group.REAL, f"real, from {name}; not trained on")
-
-
-def _rejected(rows: "Dataset") -> Iterator[tuple[str, _Row]]:
-    columns = ("id", "text", "label", "origin", "strategy", "rejected_by", "reason")
-    for row_id, text, label, origin, strategy, stage, reason in _columns(rows, *columns):
-        provenance = f"{_who(origin, strategy)}; rejected by {stage}: {reason}"
-        yield row_id, _Row(text, label or "", Group.REJECTED, provenance)
-
-
-def _columns(rows: "Dataset", *names: str) -> Iterator[tuple[Any, ...]]:
-    return zip(*(rows[name][:] for name in names), strict=True)
 
 
 def _who(origin: str, strategy: str) -> str:
@@ -177,14 +196,14 @@ def _who(origin: str, strategy: str) -> str:
     return f"{by} ({strategy})" if strategy else by
 
 
-def _draw(found: Mapping[Group, list[_Row]], params: DataMapParams) -> list[_Row]:
+def _draw(found: Mapping[Group, list[_Place]], params: DataMapParams) -> list[tuple[Group, _Place]]:
     """Take all, or of each group a third of the points at least and its share of what the others leave."""
     rng = np.random.default_rng(params.seed)
-    drawn: list[_Row] = []
+    drawn: list[tuple[Group, _Place]] = []
     room, left = params.most_points, len(found)
-    for some in sorted(found.values(), key=len):  # the smallest first: what it leaves goes to the others
+    for group, some in sorted(found.items(), key=lambda one: len(one[1])):  # what small ones leave goes to the others
         n = min(len(some), room // left)
-        drawn += [some[position] for position in np.sort(rng.permutation(len(some))[:n])]
+        drawn += [(group, some[position]) for position in np.sort(rng.permutation(len(some))[:n])]
         room, left = room - n, left - 1
     return drawn
 

@@ -20,6 +20,8 @@ MOST_LABELS = 30
 """In the plot of labels, those it finds most often last; the table has all."""
 MOST_STAGES = 12
 MAP_SIZE = 640
+FEW_POINTS = 500
+"""Up to so many points are drawn larger."""
 GROUP_COLOURS = {Group.REAL: (WARM, "square"), Group.WRITTEN: (MAIN, "circle"), Group.REJECTED: (COOL, "cross")}
 """Colour and shape: each alone tells the groups apart. Drawn in this order."""
 FIGURE_TITLES = {"auc": "AUC", "r2": "R2 (share of the variance explained)"}
@@ -122,9 +124,10 @@ def _map(found: DataMap) -> Spec:
     """Place the points; one layer a group, in the order of `map_points`."""
     layers: list[dict[str, Any]] = []
     whole = {"domain": [0, 1], "nice": False, "zero": False}
+    size = 26 if len(found.points) > FEW_POINTS else 70
     for group, (color, shape) in GROUP_COLOURS.items():
         values = [{"x": one.x, "y": one.y} for one in found.points if one.group is group]
-        mark = {"type": "point", "shape": shape, "filled": True, "size": 26, "opacity": 0.55, "color": color}
+        mark = {"type": "point", "shape": shape, "filled": True, "size": size, "opacity": 0.55, "color": color}
         layers.append(
             {
                 "name": group.value,
