@@ -42,7 +42,7 @@ test-browser: install  ## pages in Debian's Chromium (apt-get install chromium);
 	$(PY) -m pytest -q tests/browser
 
 docs: install  ## the site, into build/site; a link that leads nowhere fails
-	$(PY) -m mkdocs build --quiet
+	$(PY) -m mkdocs build --strict  # not --quiet: it would not see warnings, and nothing would be strict
 	@echo "open build/site/index.html, or with search: $(PY) -m http.server --bind 127.0.0.1 --directory build/site"
 
 fix: install
