@@ -103,8 +103,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
     evaluation, speed, audit = products.evaluation.load(), products.speed.load(), products.audit.load()
     rows = products.rows.load()
     mapped = draw_map(task, products, artifacts, run)
-    if mapped is not None:
-        artifacts = list({artifact.folder: artifact for artifact in (*artifacts, mapped)}.values())
+    artifacts = list({artifact.folder: artifact for artifact in (*artifacts, mapped)}.values())
     champion, teacher, code = products.made.champion, _teacher_identity(artifacts), this_code()
     params = PackageParams(
         name=spec.name,
@@ -142,7 +141,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         decision=judged.decision.sentence if judged else "",
         facts={**facts, **voter_facts(artifacts)},
         headlines=headlines(evaluation, speed, info, params.n_training_rows),
-        data_map=None if mapped is None else mapped.load(),
+        data_map=mapped.load(),
         coverage=() if spec.kind.is_table else attribute_coverage(artifacts, rows),
         explanations=(*explanation_panels(spec.table, evaluation, explained), *_of_words(products, evaluation)),
     )

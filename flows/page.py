@@ -10,6 +10,7 @@ from factory.encoders import load_encoder
 from factory.evaluation.coverage import LabelCoverage, coverage_of
 from factory.evaluation.data_map import DATA_MAP, REAL_FILE, DataMap, DataMapParams
 from factory.evaluation.report import BuildInfo, Headline, RejectedExample, Snippet, StageInfo, TeacherUsage
+from factory.evaluation.table_map import TABLE_MAP, TableMapParams
 from factory.evaluation.telling import AnyEvaluation
 from factory.evaluation.verdict import Evaluation, in_percent, in_points
 from factory.labelling.aggregate import AGGREGATE
@@ -28,22 +29,17 @@ GOLD = ("-holdout", "-ceiling", "-calibration")
 GENERATED = (Origin.SYNTHETIC, Origin.AUGMENTED)
 
 
-def draw_map(
-    task: Task, products: Products, artifacts: Sequence[Artifact[Any]], run: Runner
-) -> Artifact[DataMap] | None:
-    """Place what was trained on, the real texts, and what stages rejected; None for tables, which have no texts."""
-    if task.spec.kind.is_table:
-        return None
+def draw_map(task: Task, products: Products, artifacts: Sequence[Artifact[Any]], run: Runner) -> Artifact[DataMap]:
+    """Place what was trained on, the real rows, and what stages rejected."""
     inputs = {"rows": products.taught}
     inputs |= {f"{REAL_FILE}{key}": products.files[key] for key in (*REAL, "reviewed") if key in products.files}
     inputs |= {artifact.folder.parent.name: artifact for artifact in artifacts if _rejects(artifact)}
     inputs = {name: artifact for name, artifact in inputs.items() if not name.endswith(GOLD)}
-    return run(
-        DATA_MAP,
-        DataMapParams(seed=task.spec.seed),
-        inputs=inputs,
-        resources={"encoder": load_encoder(task.spec.encoder)},
-    )
+    spec = task.spec
+    if spec.table is not None:
+        return run(TABLE_MAP, TableMapParams(seed=spec.seed, table=spec.table), inputs=inputs)
+    resources = {"encoder": load_encoder(spec.encoder)}
+    return run(DATA_MAP, DataMapParams(seed=spec.seed), inputs=inputs, resources=resources)
 
 
 def build_info(task: Task, artifacts: Sequence[Artifact[Any]], *, teacher: str, prices: Prices | None) -> BuildInfo:

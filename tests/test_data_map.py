@@ -1,13 +1,19 @@
 """The data map: who is on it, where, and that it says what it left out."""
 
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
 from factory.evaluation.coverage import coverage_of
 from factory.evaluation.data_map import DATA_MAP, MOST_CHARACTERS, DataMap, DataMapParams, Group, data_map
-from factory.records import Origin, Rejection, Rows, TextRow, all_kept, split, text_dataset
+from factory.evaluation.table_map import TableMapParams, table_map
+from factory.records import Origin, Rejection, Rows, TextRow, all_kept, split, table_dataset, text_dataset
+from factory.tables.cells import read_cells
 from tests.golden_file import check_golden
+from tests.tables import LABELS, raw_rows
 
 
 class Letters:
@@ -86,3 +92,27 @@ def test_a_thing_counts_as_mentioned_where_all_its_words_are() -> None:
     assert (play.n_things, play.n_mentioned, play.n_texts, play.n_about) == (3, 2, 3, 2)
     assert play.missing == ("the Beatles",)
     assert (book.n_things, book.n_mentioned, book.missing) == (1, 1, ())
+
+
+def table_rows(*changes: dict[str, Any], origin: Origin = Origin.GOLD) -> Rows:
+    raw, _ = raw_rows(max(1, len(changes)), missing=0)
+    told = [{**raw[0], "note": None, **change} for change in changes]
+    cells = {one.name: read_cells(one, [row[one.name] for row in told])[0] for one in LABELS.columns}
+    return all_kept(table_dataset(cells, pa.array(["yes"] * len(told)), origin=origin))
+
+
+def test_rows_of_a_table_lie_near_rows_of_like_cells() -> None:
+    near = [{"age": 20 + n, "job": "cook", "pay": 1000.0} for n in range(5)]
+    far = [{"age": 80 + n, "job": "nurse", "pay": 4000.0} for n in range(5)]
+    found = table_map(TableMapParams(table=LABELS), rows=table_rows(*near, *far))
+    x = np.array([point.x for point in found.points])
+    assert (x[:5].max() < x[5:].min()) or (x[5:].max() < x[:5].min())
+    assert "age: 20" in found.points[0].text
+    assert {point.label for point in found.points} == {"yes"}
+    assert found.points[0].provenance == "real, labelled by people; trained on"
+
+
+def test_a_table_without_rows_has_an_empty_map() -> None:
+    assert table_map(TableMapParams(table=LABELS), rows=table_rows({"age": 1}, {"age": 2})).n_rows[Group.REAL] == 2
+    empty = all_kept(table_rows({"age": 1}).kept.select([]))
+    assert table_map(TableMapParams(table=LABELS), rows=empty).points == ()

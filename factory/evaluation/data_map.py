@@ -6,7 +6,7 @@ groups, take a minute for as many points, and the distances between their groups
 far as two directions can say, and the map says how far that is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -28,6 +28,10 @@ REAL_FILE = "real_"
 """Begins the names of inputs that are files of real texts."""
 MOST_CHARACTERS = 240
 """Shown of a text; a report of long documents would grow beyond what opens at once."""
+
+
+Line = Mapping[str, Any]
+"""A row with its columns."""
 
 
 class Group(StrEnum):
@@ -104,23 +108,47 @@ def data_map(params: DataMapParams, *, rows: Rows, encoder: Encoder, **others: R
         The map; which rows are drawn depends on the seed alone. A text that comes several times is one point, and what
         was trained on is never shown as rejected.
     """
+    return draw_map(
+        params,
+        rows,
+        others,
+        place=lambda read: encode([row["text"] for row in read], encoder, stage=DATA_MAP.name),
+        show=lambda row: (row["text"], row["label"] or ""),
+    )
+
+
+def draw_map(
+    params: DataMapParams,
+    rows: Rows,
+    others: Mapping[str, Rows],
+    *,
+    place: Callable[[list[Line]], NDArray[np.floating[Any]]],
+    show: Callable[[Line], tuple[str, str]],
+) -> DataMap:
+    """Draw rows of any kind, and place them by their vectors.
+
+    Args:
+        params: How many.
+        rows: What students were trained on.
+        others: As `data_map` takes them.
+        place: Returns the vectors of the rows that were drawn, shape (n_rows, n_dimensions).
+        show: Returns what a person reads of a row, and its label.
+
+    Returns:
+        The map.
+    """
     sources = _sources(rows, others)
     found = _different(sources)
-    drawn = [(group, sources[place.source], place.position) for group, place in _draw(found, params)]
-    read = [source.rows[position] for _, source, position in drawn]
-    places, explained = _project(encode([row["text"] for row in read], encoder, stage=DATA_MAP.name))
-    points = tuple(
-        Point(
-            x=x,
-            y=y,
-            group=group,
-            label=row["label"] or "",
-            text=_short(row["text"]),
-            provenance=source.provenance(row),
-        )
-        for (group, source, _), row, (x, y) in zip(drawn, read, places.tolist(), strict=True)
+    drawn = [(group, sources[place_.source], place_.position) for group, place_ in _draw(found, params)]
+    read: list[Line] = [source.rows[position] for _, source, position in drawn]
+    places, explained = _project(place(read))
+    points = []
+    for (group, source, _), row, (x, y) in zip(drawn, read, places.tolist(), strict=True):
+        text, label = show(row)
+        points.append(Point(x=x, y=y, group=group, label=label, text=_short(text), provenance=source.provenance(row)))
+    return DataMap(
+        points=tuple(points), n_rows={group: len(some) for group, some in found.items()}, explained=explained
     )
-    return DataMap(points=points, n_rows={group: len(some) for group, some in found.items()}, explained=explained)
 
 
 DATA_MAP = Stage("data-map", 1, DataMapParams, data_map, DataMap)
@@ -208,7 +236,7 @@ def _draw(found: Mapping[Group, list[_Place]], params: DataMapParams) -> list[tu
     return drawn
 
 
-def _project(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+def _project(vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], float]:
     """Return places between 0 and 1, shape (n, 2), and the share of the variance that they show."""
     centred = np.asarray(vectors, dtype=np.float64) - vectors.mean(axis=0) if len(vectors) else np.zeros((0, 2))
     if len(centred) < 2 or not centred.any():
