@@ -9,6 +9,7 @@ Hyperparameters are chosen by cross-validation on the training rows; the test ro
 
 import argparse
 import json
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -232,8 +233,9 @@ def large(n_rows: int) -> None:
         started = time.perf_counter()
         subprocess.run(command, check=True)
         seconds = time.perf_counter() - started
-        gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        print(f"built in {seconds:.0f} s with {gigabytes:.1f} GB at most")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = f"{used.ru_utime + used.ru_stime:.0f} s of CPU, load of the machine {os.getloadavg()[2]:.0f}"
+        print(f"built in {seconds:.0f} s ({cpu}) with {used.ru_maxrss / 1e6:.1f} GB at most")
 
 
 def main() -> None:

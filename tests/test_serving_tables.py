@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from factory.errors import FactoryError
 from factory.release.mlflow_client import save_model
-from factory.release.predict import Predictor
+from factory.release.predict import Predictor, WrongInput
 from factory.serving.bulk import answer_here, predict_file
 from factory.serving.bulk_formats import ANSWER_COLUMNS, NUMBER_COLUMNS
 from factory.serving.http.locate import Located
@@ -251,3 +254,35 @@ def test_a_table_has_no_encoder_for_openvino(labels: Artifact[Any], tmp_path: Pa
 
     with pytest.raises(FactoryError, match="a table has none"):
         export_bundle(labels.folder, "openvino", tmp_path / "graph")
+
+
+CELL = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -(10**400), 2**63, 1e308, -1e308, 5e-324]),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["yes", "cook", "first", "01.05.2010", "2010-05-01", "0000-00-00", "9999-12-31", "1e999", "=1+1"]),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+)
+ROW = st.fixed_dictionaries({}, optional={column.name: CELL for column in COLUMNS} | {"else": CELL})
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.one_of(ROW, ROW.map(lambda row: {**dict.fromkeys([one.name for one in COLUMNS], None), **row}), CELL))
+)
+def test_any_rows_are_answered_and_explained_or_refused_with_their_row(numbers: Artifact[Any], rows: list[Any]) -> None:
+    predictor = Predictor(numbers.folder)
+    try:
+        predictor.check_rows(rows)
+    except WrongInput as error:
+        assert 0 <= error.position < len(rows)
+        return
+    answers = predictor.predict(rows)
+    assert np.isfinite([answer["value"] for answer in answers]).all()
+    for found in predictor.explain(rows):
+        assert found["score"] == pytest.approx(found["value"], rel=1e-3, abs=1e-2)
+        json.dumps(found)
