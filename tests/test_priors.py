@@ -198,7 +198,9 @@ def test_protected_columns_are_not_asked_about() -> None:
         return knowing(request)
 
     params = PARAMS.model_copy(update={"table": TABLE.model_copy(update={"columns": columns})})
-    found = {prior.column: prior for prior in judge_columns(params, teacher=ScriptedTeacher(hear)).priors}
+    priors = judge_columns(params, teacher=ScriptedTeacher(hear))
+    assert priors.summary.endswith("3 columns nobody could judge, 2 protected columns not asked about")
+    found = {prior.column: prior for prior in priors.priors}
     assert not {"own", "rent", "100", "500", "900"} & set(asked)
     assert found["home"].note == found["income"].note == "is protected: what a teacher thinks of it shall not count"
 

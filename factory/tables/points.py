@@ -7,7 +7,7 @@ import numpy as np
 
 from factory.records import Rows, cells_of
 from factory.spec_table import Column, ColumnKind, Table
-from factory.tables.priors import NO, YES, Point
+from factory.tables.priors import NO, PROTECTED, YES, Point
 
 if TYPE_CHECKING:
     import pyarrow
@@ -46,7 +46,7 @@ def anchors_of(table: Table, rows: Rows | None) -> tuple[Anchors, ...]:
 
 def _anchors(column: Column, cells: "pyarrow.Array | None") -> Anchors:
     if column.protected:
-        return Anchors(column, (), "is protected: what a teacher thinks of it shall not count")
+        return Anchors(column, (), PROTECTED)
     if column.kind is ColumnKind.BOOLEAN:
         return Anchors(column, (NO, YES))
     if column.kind is ColumnKind.ORDINAL:

@@ -15,6 +15,8 @@ PRIORS_FILE = "priors.json"
 Point = float | str
 """A number, or a value of a category or an ordinal column; `yes` and `no` of a boolean one."""
 YES, NO = "yes", "no"
+PROTECTED = "is protected: what a teacher thinks of it shall not count"
+"""The note of a column that is not asked about."""
 LOWER_HIGHER = ("lower", "higher")
 """The labels of priors about a number: than usual."""
 
@@ -58,10 +60,12 @@ class Priors:
     @property
     def summary(self) -> str:
         """One line for a person."""
-        n_mute = sum(prior.weight == 0 for prior in self.priors)
-        line = f"{len(self.priors) - n_mute} columns judged in {self.n_asked:,} answers"
+        n_kept = sum(prior.note == PROTECTED for prior in self.priors)
+        n_mute = sum(prior.weight == 0 for prior in self.priors) - n_kept
+        line = f"{len(self.priors) - n_mute - n_kept} columns judged in {self.n_asked:,} answers"
         line += f", {self.n_abstained} of them useless" if self.n_abstained else ""
-        return f"{line}, {n_mute} columns nobody could judge" if n_mute else line
+        line += f", {n_mute} columns nobody could judge" if n_mute else ""
+        return f"{line}, {n_kept} protected columns not asked about" if n_kept else line
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
