@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from factory.check import check_task
 from factory.errors import ArtifactError as Mismatch
 from factory.errors import SpecError
 from factory.records import Predictions, Rows, all_kept
+from factory.release.bundles import export_bundle
 from factory.release.export_table import ExportTableParams, as_json_rows, export_table
 from factory.release.predict import ArtifactError, Predictor, answer_file
 from factory.release.table_cells import Cells
@@ -52,6 +54,16 @@ def test_the_folder_has_a_card_and_a_report_with_the_columns_and_the_figures(bui
     assert "| pay | numeric | pay | yes |" in card and "AUC" in card and "tabular-classification" in card
     report = (built.folder / "report.html").read_text(encoding="utf-8")
     assert "average precision" in report and "What it confuses" in report
+
+
+def test_its_report_has_a_map_and_its_rows_are_exported_with_a_card(built: Any, tmp_path: Path) -> None:
+    report = (built.folder / "report.html").read_text(encoding="utf-8")
+    assert "Placed by their cells" in report and 'id="map-points"' in report
+    export_bundle(built.folder, "dataset", tmp_path / "rows")
+    names = pq.read_schema(tmp_path / "rows" / "train.parquet").names
+    assert {one.name for one in COLUMNS} | {"label", "origin"} <= set(names) and "features" not in names
+    card = (tmp_path / "rows" / "README.md").read_text(encoding="utf-8")
+    assert "has AUC" in card and "- tabular-classification" in card and "Code in this folder" not in card
 
 
 def test_the_folder_answers_json_rows_alone(built: Any, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ TEMPLATE_FILES = (TEXT_CARD, TABLE_CARD)
 """Of the cards inside a release."""
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """Size categories of the hub, and below which number of rows each ends."""
+OF_MODELS = ("Code", "Encoder")
+"""Begin the lines of licences that say nothing of rows."""
 SYNTHETIC_TAGS = ("distillation", "synthetic-data")
 
 
@@ -138,6 +140,7 @@ def dataset_card(
         evaluation=evaluation,
         sentence=sentence_of(evaluation) if evaluation else "",
         findings=findings(audit) if audit else [],
+        licences=[line for line in params.licences if not line.startswith(OF_MODELS)],
     )
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n{body}"))
 

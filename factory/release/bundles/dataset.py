@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from factory.errors import ArtifactCorrupt
 from factory.evaluation.audit import AUDIT, Audit
 from factory.evaluation.comparison import EVALUATE
-from factory.evaluation.table_verdict import NumberEvaluation
+from factory.evaluation.table_verdict import NumberEvaluation, TableEvaluation
 from factory.evaluation.telling import AnyEvaluation
 from factory.evaluation.verdict import Evaluation
 from factory.records import cells_of
@@ -87,8 +87,9 @@ def _params_of(release: Path) -> PackageParams:
 
 
 def _evaluation_of(release: Path, root: Path) -> AnyEvaluation | None:
-    kind = NumberEvaluation if not _params_of(release).kind.has_labels else Evaluation
-    found: AnyEvaluation | None = _stored(release, root, EVALUATE.name, kind)
+    kind = _params_of(release).kind
+    result = (TableEvaluation if kind.has_labels else NumberEvaluation) if kind.is_table else Evaluation
+    found: AnyEvaluation | None = _stored(release, root, EVALUATE.name, result)
     return found
 
 
