@@ -21,11 +21,14 @@ from flows.approval import ask_for_approval
 from flows.build import Wishes, run_build
 from flows.choices import ModelName, TaskName, outputs_folder, tasks_folder
 from flows.ending import ends_when_told
+from flows.improve import compared_with_watched, fill_order
 from flows.jobs import augment_rows, judge_model, label_rows, predict_into
+from flows.outcome import Outcome
 
 Number = Annotated[int, Field(ge=0)]
 Money = Annotated[float, Field(ge=0)]
 """Of both, 0 is a form's way to leave it to the spec."""
+FROM_SPEC: Literal["as the spec says"] = "as the spec says"
 FilePath = Annotated[str, Field(min_length=1)]
 
 
@@ -34,7 +37,7 @@ def build(
     task: TaskName,
     most_calls: Number = 0,
     most_usd: Money = 0.0,
-    promotion: Literal["as the spec says", "gate", "ask"] = "as the spec says",
+    promotion: Literal["as the spec says", "gate", "ask"] = FROM_SPEC,
 ) -> State[Any]:
     """Build, judge, package and register a small model. Cancelled or failed, the same run again goes on.
 
@@ -48,15 +51,49 @@ def build(
         The state of the run, with the verdict.
     """
     with ends_when_told():
-        wanted = None if promotion == "as the spec says" else promotion
-        wishes = Wishes(most_calls or None, most_usd or None, wanted)
+        wishes = Wishes(most_calls or None, most_usd or None, None if promotion == FROM_SPEC else promotion)
         outcome = run_build(tasks_folder() / task, outputs_folder(), wishes)
-        said = outcome.judged.decision.sentence if outcome.judged else outcome.sentence
-        if outcome.waits:
-            approval, version = ask_for_approval(outcome, Registry(outputs_folder()))
-            done = "is the champion" if approval.approve else "stays a candidate"
-            said = f"Version {version.version} {done}, says {approval.name}. {said}"
-        return Completed(message=said)
+        return Completed(message=_approved(outcome))
+
+
+def _approved(outcome: Outcome) -> str:
+    """Ask a person where that is wanted; return the verdict in a line, and what they said."""
+    said = outcome.judged.decision.sentence if outcome.judged else outcome.sentence
+    if not outcome.waits:
+        return said
+    approval, version = ask_for_approval(outcome, Registry(outputs_folder()))
+    done = "is the champion" if approval.approve else "stays a candidate"
+    return f"Version {version.version} {done}, says {approval.name}. {said}"
+
+
+@flow(name="improve", flow_run_name="improve {task}")
+def improve(
+    task: TaskName,
+    log: str = "",
+    most_calls: Number = 0,
+    most_usd: Money = 0.0,
+    promotion: Literal["as the spec says", "gate", "ask"] = FROM_SPEC,
+) -> State[Any]:
+    """Fill the newest order of `factory watch`: take the texts it asks for, build, and compare with what was watched.
+
+    Args:
+        task: The folder of the task.
+        log: The file of texts the order was made from, on the machine that runs this; empty: the order has texts.
+        most_calls: How often the teacher may be asked, answers from the cache included; 0: as the spec says.
+        most_usd: What may be spent, in US dollars; 0: as the spec says.
+        promotion: Who makes the new version the champion: its gate alone, or a person is asked once it has passed.
+
+    Returns:
+        The state of the run, with how the new version compares.
+    """
+    with ends_when_told():
+        folder, outputs = tasks_folder() / task, outputs_folder()
+        filled = fill_order(folder, outputs, log=Path(log) if log else None)
+        wishes = Wishes(most_calls or None, most_usd or None, None if promotion == FROM_SPEC else promotion)
+        outcome = run_build(folder, outputs, wishes)
+        compared = compared_with_watched(outputs, filled.order, outcome.version.version)
+        on_gold = f" On the holdout, {compared.sentence}." if compared is not None else ""
+        return Completed(message=f"{filled.n_new:,} new texts.{on_gold} {_approved(outcome)}")
 
 
 @flow(name="label", flow_run_name="label {task}")
@@ -140,7 +177,7 @@ def verdict(model: ModelName, version: str = "") -> State[Any]:
     return Completed(message=judge_model(outputs_folder(), model, version or None, tasks_folder() / model))
 
 
-FLOWS: tuple[Flow[Any, Any], ...] = (build, label, augment, batch_predict, verdict)
+FLOWS: tuple[Flow[Any, Any], ...] = (build, improve, label, augment, batch_predict, verdict)
 
 
 def deployments(*, pool: str | None = None, env: Mapping[str, str] | None = None) -> list[RunnerDeployment]:

@@ -73,6 +73,8 @@ class Child:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         self.log.close()
 
     def check(self) -> None:
@@ -106,7 +108,7 @@ def pages(tasks: Path, outputs: Path, ports: Ports, say: Say) -> Iterator["Pages
     home = Path(os.environ.get("PREFECT_HOME") or outputs / HOME).resolve()
     check_room(home)
     with ExitStack() as stack:
-        lock = stack.enter_context(_only_one(home))
+        lock = stack.enter_context(_only_one(outputs))
         found = {
             what: _free_port(what, wanted, say)
             for what, wanted in (("Prefect", ports.prefect), ("MLflow", ports.mlflow), ("the reports", ports.reports))
@@ -222,9 +224,9 @@ def _free_port(what: str, wanted: int, say: Say) -> socket.socket:
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[IO[str]]:
-    """Keep a second `factory ui` away from the same database."""
-    with (home / "ui.lock").open("a+") as file:
+def _only_one(outputs: Path) -> Iterator[IO[str]]:
+    """Keep a second `factory ui` away: it would take the runs of the first for left over."""
+    with (outputs / ".ui.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -24,7 +24,7 @@ from tests.conftest import Factory
 from tests.scripted_task import make_task
 
 ROOT = Path(__file__).parents[1]
-FLOWS = {"build", "label", "augment", "batch_predict", "verdict"}
+FLOWS = {"build", "improve", "label", "augment", "batch_predict", "verdict"}
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def forms() -> dict[str, dict[str, Any]]:
 def test_forms_offer_the_task_folders_and_the_models_that_there_are(folders: Path) -> None:
     asked = forms()
     assert set(asked) == FLOWS
-    for name in ("build", "label", "augment"):
+    for name in ("build", "improve", "label", "augment"):
         assert asked[name]["properties"]["task"]["enum"] == ["mine"]
         assert asked[name]["required"] == ["task"]
     for name in ("batch_predict", "verdict"):
