@@ -46,4 +46,4 @@ def register_all(pool: str, tasks: Path, outputs: Path) -> dict[str, str]:
     except httpx.HTTPError as error:
         raise FactoryError(f"the Prefect server at {url} does not answer: {type(error).__name__}: {error}") from error
     pages = url.removesuffix("/").removesuffix("/api")
-    return {name: f"{pages}/deployments/deployment/{number}" for name, number in made.items()}
+    return {name: f"{pages}/v2/deployments/deployment/{number}" for name, number in made.items()}

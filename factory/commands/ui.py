@@ -42,7 +42,7 @@ def ui(
             if json_:
                 print_json(found.as_json(), indent=None)
             else:
-                typer.echo(f"runs     {found.prefect}/deployments   (build: the three dots, then Quick or Custom run)")
+                typer.echo(f"runs     {found.prefect}/v2/deployments   (open one, then Run, Custom run)")
                 typer.echo(f"models   {found.mlflow}/#/models")
                 typer.echo(f"reports  {found.reports}/")
                 typer.echo("Ctrl-C ends all of them.")
