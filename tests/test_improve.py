@@ -10,7 +10,7 @@ from factory.evaluation.order import Order, Sample, WantedLabel, write_order
 from flows import improve
 from flows.improve import fill_order, filled_lines
 from tests.conftest import Factory
-from tests.scripted_task import make_task
+from tests.scripted_task import holdout_rows, make_task
 from tests.test_build import QUICK
 
 TEXTS = [f"invoice {n} of May was charged twice" for n in range(20)]
@@ -55,11 +55,30 @@ def test_an_order_of_ids_takes_its_texts_from_the_log(task: Path, tmp_path: Path
     order = an_order(tmp_path / "outputs", with_texts=False)
     with pytest.raises(FactoryError, match="3 of the 3 texts it names are not in it"):
         fill_order(task, tmp_path / "outputs", order=order)
-    with pytest.raises(FactoryError, match="1 of the 3 texts it names are not in the log"):
-        fill_order(task, tmp_path / "outputs", order=order, log=write_log(tmp_path / "short.jsonl", TEXTS[:2]))
+    with pytest.raises(FactoryError, match="3 of the 3 texts it names are not in the log"):
+        other = tmp_path / "other.jsonl"
+        other.write_text('{"id": "x", "text": "something else"}\n')
+        fill_order(task, tmp_path / "outputs", order=order, log=other)
     assert not (task / "ordered.jsonl").exists()
+    short = fill_order(task, tmp_path / "outputs", order=order, log=write_log(tmp_path / "short.jsonl", TEXTS[:2]))
+    assert "left out, 1: is named by the order and not in the log" in filled_lines(short)
+    assert lines_of(short.file) == TEXTS[:2]
     filled = fill_order(task, tmp_path / "outputs", order=order, log=write_log(tmp_path / "log.jsonl", TEXTS))
     assert lines_of(filled.file) == TEXTS[:3]
+
+
+def test_what_can_be_no_row_and_what_is_measured_on_is_left_out(task: Path, tmp_path: Path) -> None:
+    gold = holdout_rows()[0]["text"]
+    odd = ["", "  ", "a\0b", "half \ud800", "x" * 100_001, gold, TEXTS[5]]
+    samples = tuple(Sample(id=f"n{at}", label="music", probability=0.4, density=0.5) for at in range(len(odd)))
+    order = Order(task="scripted", version=1, created_at="2026-11-27T10:00:00Z", why="", labels=(), samples=samples)
+    path = write_order(order, tmp_path / "outputs" / "scripted" / "orders")
+    filled = fill_order(task, tmp_path / "outputs", order=path, log=write_log(tmp_path / "log.jsonl", odd))
+    assert lines_of(filled.file) == [TEXTS[5]]
+    assert sum(filled.left_out.values()) == 6
+    assert filled.left_out["is a gold row, which is only measured on"] == 1
+    assert "left out, 2: `text` is empty" in filled_lines(filled)
+    check_task(task)
 
 
 def test_a_label_that_lacks_rows_gets_texts_that_the_model_takes_for_it(
@@ -73,7 +92,7 @@ def test_a_label_that_lacks_rows_gets_texts_that_the_model_takes_for_it(
 
     monkeypatch.setattr(improve, "load", lambda *_: Odd())
     wanted = (
-        WantedLabel(label="music", n_rows=4, why=""),
+        WantedLabel(label="music", n_rows=7, why=""),
         WantedLabel(label="table", n_rows=9, why=""),
         WantedLabel(label="newer", n_rows=2, why=""),
     )
@@ -100,7 +119,7 @@ def test_what_is_no_order_for_this_task_is_refused(task: Path, tmp_path: Path) -
         fill_order(task, outputs)
     spec = task / "spec.yaml"
     spec.write_text(spec.read_text().replace("data:\n", "data:\n  ordered: ../elsewhere.jsonl\n"))
-    with pytest.raises(FactoryError, match="leads out of the task folder"):
+    with pytest.raises(SpecError, match="leads out of the task folder"):
         fill_order(task, outputs, order=an_order(outputs))
 
 

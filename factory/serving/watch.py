@@ -75,6 +75,8 @@ def watch(
     registry = Registry(outputs)
     chosen = registry.find(name, version)
     predictor = load(outputs, name, str(chosen.version))
+    if predictor.is_table:
+        raise FactoryError(f"{name}: answers rows of a table, and only texts can be watched")
     release = registry.resolve(name, str(chosen.version))
     training = training_rows_of(release, outputs / name)
     rows, reference = _reference(release, outputs / name, training, against)
