@@ -268,7 +268,7 @@ def text_of(row: dict[str, Any]) -> str:
         raise WrongRow(f"`text` has {len(text):,} characters, more than {MAX_CHARS:,}")
     if "\0" in text:
         raise WrongRow("`text` holds a NUL character")
-    _refuse_surrogates(text, "text")
+    refuse_surrogates(text, "text")
     return text
 
 
@@ -280,7 +280,7 @@ def label_of(row: dict[str, Any]) -> str:
         raise WrongRow(f"`label` must be text, got {shown(label)}{quoted}")
     if not label.strip():
         raise WrongRow("`label` is empty")
-    _refuse_surrogates(label, "label")
+    refuse_surrogates(label, "label")
     return label
 
 
@@ -291,7 +291,8 @@ def _value_of(row: dict[str, Any], key: str) -> Any:
     return row[key]
 
 
-def _refuse_surrogates(text: str, key: str) -> None:
+def refuse_surrogates(text: str, key: str) -> None:
+    """Raise `WrongRow` for a text that cannot be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

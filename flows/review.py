@@ -11,13 +11,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from factory.data import WrongRow
 from factory.errors import ArtifactMissing, FactoryError
 from factory.labelling.decision_journal import DecisionJournal
 from factory.labelling.review import Format, formats_of, read_returned, write_rows
 from factory.labelling.review_json import label_studio_config
 from factory.labelling.review_opinions import Known
 from factory.labelling.review_rows import Order, ReviewRow, orders
-from factory.labelling.reviewed import Settled
+from factory.labelling.reviewed import Settled, parse_name
 from factory.reviewing.desk import Desk
 from factory.spec import REVIEWED_FILE, SPEC_FILE, Spec
 from flows.review_rows import load_text_spec, measured_texts, reviewable_rows, without_measured
@@ -80,6 +81,9 @@ def open_review(name: str) -> Reviewed:
     path = folder / (spec.data.reviewed or REVIEWED_FILE)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise FactoryError(f"{folder / SPEC_FILE}: data.reviewed leads out of the task folder")
+    if path.suffix != ".jsonl":
+        hint = f"give a name such as {REVIEWED_FILE}; `factory review NAME import FILE` takes over what a CSV says"
+        raise FactoryError(f"{folder / SPEC_FILE}: data.reviewed is {path.name!r}, expected a .jsonl file", hint=hint)
     return Reviewed(folder, spec, DecisionJournal(path, spec.label_names))
 
 
@@ -123,7 +127,7 @@ def export_review(
         limit: Rows at most.
 
     Returns:
-        How many rows were written. For Label Studio the labelling interface is written beside them.
+        How many rows were written. For Label Studio the labelling interface is written to `interface_file`.
 
     Raises:
         FactoryError: The file exists already: it may hold somebody's work; or its name does not tell the format.
@@ -136,10 +140,16 @@ def export_review(
     decided = task.journal.settled().standing
     rows = without_measured(reviewable_rows(task.spec.name, outputs), measured_texts(task.folder, task.spec))
     chosen = [row for row in _ordered(rows, order) if row.id not in decided][:limit]
-    _write_new(file, write_rows(chosen, formats[0]))
     if formats[0] is Format.LABEL_STUDIO:
-        _write_new(file.with_suffix(".labels.xml"), label_studio_config(task.spec.label_names))
+        _refuse_existing(file)  # or the interface would be left alone
+        _write_new(interface_file(file), label_studio_config(task.spec.label_names))
+    _write_new(file, write_rows(chosen, formats[0]))
     return len(chosen)
+
+
+def interface_file(file: Path) -> Path:
+    """Return where the labelling interface is written that tasks for Label Studio need."""
+    return file.with_suffix(".labels.xml")
 
 
 def import_review(name: str, file: Path, outputs: Path, *, by: str = "", told: Format | None = None) -> Imported:
@@ -172,11 +182,36 @@ def import_review(name: str, file: Path, outputs: Path, *, by: str = "", told: F
     return Imported(task.journal.path, len(new), returned.n_open, returned.disputed, n_rows)
 
 
-def who_reviews(folder: Path) -> str:
-    """Return the name a person goes by: git's, else that of the account."""
+def who_reviews(folder: Path, told: str | None = None) -> str:
+    """Return the name a person goes by.
+
+    Args:
+        folder: Where git is asked.
+        told: The name, if the person gave one; else it is git's, else that of the account.
+
+    Returns:
+        The name.
+
+    Raises:
+        FactoryError: Decisions under this name could not be read again.
+    """
+    name = told or _own_name(folder)
+    try:
+        return parse_name({"name": name}, "name")
+    except WrongRow as error:
+        raise FactoryError(f"who reviews: {error}", hint="give another with --name") from error
+
+
+def _own_name(folder: Path) -> str:
     try:
         asked = subprocess.run(
-            ["git", "config", "user.name"], cwd=folder, capture_output=True, text=True, timeout=5, check=False
+            ["git", "config", "user.name"],
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=5,
+            check=False,
         )
         name = asked.stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -204,6 +239,12 @@ def _write_new(path: Path, content: str) -> None:
     try:
         with path.open("x", encoding="utf-8", newline="") as out:
             out.write(content)
-    except FileExistsError as error:
+    except FileExistsError:
+        _refuse_existing(path)
+        raise
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
         hint = "choose another name; labels that were filled in would be lost"
-        raise FactoryError(f"{path}: exists already", hint=hint) from error
+        raise FactoryError(f"{path}: exists already", hint=hint)

@@ -162,6 +162,7 @@ def test_every_bad_row_is_named_with_its_line_and_nothing_is_written(place: tupl
         (b"", "no column id and no column label"),
         (b"text,labels\na,b\n", "the first line must name the columns"),
         (b'id,label\n"abc,music\n', "not CSV: unexpected end of data"),
+        (b"id,label,label\na,b,c\n", r"open\.csv:1: two columns are called label"),
     ],
 )
 def test_what_is_no_table_is_said_to_be_none(tmp_path: Path, content: bytes, why: str) -> None:
@@ -329,3 +330,64 @@ def test_an_import_may_not_write_outside_the_task_folder(place: tuple[Path, Path
         spec.write("data: {reviewed: ../elsewhere.jsonl}\n")
     with pytest.raises(FactoryError, match="leads out of the task folder"):
         import_review(str(folder), tmp_path / "open.jsonl", outputs)
+
+
+TORN = '{"text": "my carefully typed row", "label": "weather"'
+
+
+def test_a_last_line_without_its_brace_is_never_lost(place: tuple[Path, Path, Path], factory: Factory) -> None:
+    folder, outputs, tmp_path = place
+    journal = folder / "reviewed.jsonl"
+    journal.write_text(TORN, encoding="utf-8")
+    done = factory("review", folder, "export", "--out", tmp_path / "open.csv", "--outputs", outputs)
+    assert (done.code, "reviewed.jsonl:1" in done.err) == (2, True)
+    assert journal.read_text(encoding="utf-8") == TORN
+    (tmp_path / "said.csv").write_text(f"id,label\n{row_id(TEXTS[0])},music\n", encoding="utf-8")
+    done = factory("review", folder, "import", tmp_path / "said.csv", "--outputs", outputs)
+    kept = folder / "reviewed.jsonl.torn-1"
+    assert (done.code, f"it is in {kept} now" in done.err) == (0, True)
+    assert kept.read_text(encoding="utf-8") == TORN
+    assert [json.loads(line)["label"] for line in journal.read_text(encoding="utf-8").splitlines()] == ["music"]
+
+
+def test_a_csv_of_a_person_is_not_taken_for_our_journal(place: tuple[Path, Path, Path]) -> None:
+    folder, outputs, tmp_path = place
+    with (folder / "spec.yaml").open("a", encoding="utf-8") as spec:
+        spec.write("data: {reviewed: reviewed.csv}\n")
+    (folder / "reviewed.csv").write_text("text,label\nlast row,music", encoding="utf-8")
+    with pytest.raises(FactoryError, match=r"data\.reviewed is 'reviewed\.csv', expected a \.jsonl file"):
+        export_review(str(folder), tmp_path / "open.csv", outputs)
+    assert (folder / "reviewed.csv").read_text(encoding="utf-8") == "text,label\nlast row,music"
+
+
+@pytest.mark.parametrize("name", ["A" * 300, "Ada\nLovelace", "\udcff"])
+def test_a_name_that_could_not_be_read_again_is_refused(
+    place: tuple[Path, Path, Path], factory: Factory, name: str
+) -> None:
+    folder, outputs, tmp_path = place
+    (tmp_path / "said.csv").write_text(f"id,label\n{row_id(TEXTS[0])},music\n", encoding="utf-8")
+    for action in (["import", tmp_path / "said.csv"], []):
+        done = factory("review", folder, *action, "--name", name, "--outputs", outputs, "--port", "0")
+        assert (done.code, "who reviews: `name`" in done.err) == (1, True)
+    with pytest.raises(SpecError, match=r"said\.csv:2: `by`"):
+        import_review(str(folder), tmp_path / "said.csv", outputs, by=name)
+    row = json.dumps({"id": row_id(TEXTS[0]), "label": "music", "by": name})
+    (tmp_path / "said.jsonl").write_text(row + "\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"said\.jsonl:1: `by`"):
+        import_review(str(folder), tmp_path / "said.jsonl", outputs)
+    assert not (folder / "reviewed.jsonl").exists()
+
+
+def test_the_hint_after_an_export_is_that_of_the_tool(place: tuple[Path, Path, Path], factory: Factory) -> None:
+    folder, outputs, tmp_path = place
+    file, interface = tmp_path / "tasks.json", tmp_path / "tasks.labels.xml"
+    interface.write_text("somebody's", encoding="utf-8")
+    args = ("review", folder, "export", "--out", file, "--format", "label-studio", "--outputs", outputs)
+    assert factory(*args).code == 1
+    assert not file.exists()
+    interface.unlink()
+    done = factory(*args)
+    assert (done.code, str(interface) in done.out, "fill in" in done.out) == (0, True, False)
+    assert interface.exists()
+    args = ("review", folder, "export", "--out", tmp_path / "a.json", "--format", "argilla", "--outputs", outputs)
+    assert "dataset.records.to_json" in factory(*args).out

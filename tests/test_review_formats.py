@@ -156,6 +156,19 @@ def test_a_skipped_task_and_a_discarded_record_say_nothing(tmp_path: Path) -> No
         ),
         ({"data": {"row": IDS[0]}, "annotations": [{"result": result({"edit": TEXTS[3]})}]}, f"that of row {IDS[3]}"),
         ("text", "expected an Argilla record"),
+        ({"id": IDS[0], "fields": {}, "responses": {"label": 5}}, "row 1: expected responses to the question label as"),
+        ({"data": {"row": IDS[0]}, "annotations": 5}, "row 1: expected `annotations` as a list, got 5"),
+        (
+            {"id": IDS[0], "fields": {}, "responses": {"label": [{"value": "refund", "user_id": "two\nlines"}]}},
+            r"row 1: `by` must be text of at most 200 characters on one line, got 'argilla two\\nlines'",
+        ),
+        (
+            {
+                "data": {"row": IDS[0]},
+                "annotations": [{"result": result({"label": "refund"}), "completed_by": {"email": "a\n@b"}}],
+            },
+            "row 1: `by` must be text",
+        ),
     ],
 )
 def test_what_is_no_answer_is_named_with_its_row(tmp_path: Path, entry: object, why: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from factory.check import check_task
 from factory.curation.decided import DECIDED, DecidedParams, drop_decided
-from factory.data import DataFile
+from factory.data import DataFile, WrongRow
 from factory.errors import ArtifactError, SpecError
 from factory.labelling.decision_journal import DecisionJournal
 from factory.labelling.reviewed import (
@@ -19,6 +20,7 @@ from factory.labelling.reviewed import (
     Action,
     Decision,
     ReadReviewedParams,
+    line_of,
     parse_decision,
     read_decisions,
     read_reviewed,
@@ -129,11 +131,74 @@ def test_the_journal_sees_what_others_wrote(tmp_path: Path) -> None:
     assert [*journal(tmp_path).settled().standing] == [row_id("z"), row_id("w")]
 
 
-def test_half_a_line_left_by_a_power_cut_is_cut_off(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_kept_beside_the_file_when_somebody_is_about_to_write(tmp_path: Path) -> None:
+    file = tmp_path / "reviewed.jsonl"
     journal(tmp_path).append([decision("x")])
-    with (tmp_path / "reviewed.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"id": "12')
-    assert [*journal(tmp_path).settled().standing] == [row_id("x")]
+    whole = file.read_bytes()
+    for number, torn in enumerate((b'{"text": "carefully typed", "label": "a"', b'{"id": "12\xc3', b"\0\0"), start=1):
+        file.write_bytes(whole + torn)
+        with pytest.raises(SpecError, match=r"reviewed\.jsonl:2"):
+            journal(tmp_path).settled()
+        assert file.read_bytes() == whole + torn
+        kept = journal(tmp_path).set_aside_torn_line()
+        assert kept is not None and kept == tmp_path / f"reviewed.jsonl.torn-{number}"
+        assert (kept.read_bytes(), file.read_bytes()) == (torn, whole)
+        assert [*journal(tmp_path).settled().standing] == [row_id("x")]
+    assert (tmp_path / "reviewed.jsonl.torn-1").read_bytes().startswith(b'{"text": "carefully')
+
+
+@pytest.mark.parametrize(
+    "tail", ["", '{"text": "z", "label": "b"}', '{"text": "z" "label": "b"}', "z,b", '{"text": "z"\n']
+)
+def test_a_last_line_that_is_not_torn_is_left_alone(tmp_path: Path, tail: str) -> None:
+    file = tmp_path / "reviewed.jsonl"
+    file.write_text('{"text": "x", "label": "a"}\n' + tail, encoding="utf-8")
+    before = file.read_bytes()
+    assert journal(tmp_path).set_aside_torn_line() is None
+    assert (file.read_bytes(), [*tmp_path.iterdir()]) == (before, [file])
+
+
+def test_a_torn_line_that_cannot_be_kept_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "reviewed.jsonl"
+    file.write_bytes(b'{"text": "x", "label"')
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtifactError, match="No space left"):
+        journal(tmp_path).set_aside_torn_line()
+    assert file.read_bytes() == b'{"text": "x", "label"'
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"by": "A" * 201}, "`by` must be text of at most 200"),
+        ({"by": "two\nlines"}, "`by` must be text"),
+        ({"by": "\ud800"}, "`by` holds half of a surrogate pair"),
+        ({"action": Action.UNDO, "label": None}, "an `undo` needs `of`"),
+        ({"label": "gone"}, "label 'gone' is not one of"),
+        ({"text": "\ud800", "id": ""}, "`text` holds half of a surrogate pair"),
+    ],
+)
+def test_nothing_that_could_not_be_read_again_is_saved(tmp_path: Path, wrong: dict[str, Any], why: str) -> None:
+    kept = journal(tmp_path)
+    kept.append([decision("x")])
+    before = (tmp_path / "reviewed.jsonl").read_bytes()
+    with pytest.raises(ArtifactError, match=why):
+        kept.append([decision("y"), replace(decision("z"), **wrong)])
+    assert (tmp_path / "reviewed.jsonl").read_bytes() == before
+
+
+@given(st.text(st.characters()), st.sampled_from(Action))
+def test_what_is_written_is_what_is_read_or_is_refused(name: str, action: Action) -> None:
+    one = Decision(row_id("x"), action, "x", None if action in ("reject", "undo") else "a", by=name, key="k", of=name)
+    try:
+        line = line_of(one, NAMES)
+    except WrongRow:
+        return
+    assert b"\n" not in line and parse_decision(json.loads(line), NAMES) == one
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

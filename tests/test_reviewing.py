@@ -176,6 +176,13 @@ def test_a_refused_decision_does_not_keep_the_others_from_being_saved(served: Se
     assert [line["key"] for line in served.lines()] == ["key-000006"]
 
 
+def test_a_decision_that_could_not_be_read_again_is_refused_and_the_others_are_saved(served: Served) -> None:
+    answer = served.say(said(0, "undo", "1", of=""), said(1, "reject", "2"))
+    assert answer["refused"] == {"key-000001": "an `undo` needs `of`, the key of what it takes back"}
+    assert [line["key"] for line in served.lines()] == ["key-000002"]
+    assert served.client.get("/api/task").json()["n_decided"] == 1
+
+
 def test_two_rows_cannot_be_edited_into_one(served: Served) -> None:
     served.say(said(0, "edit", "1", label="a", text="the same words"))
     answer = served.say(said(1, "edit", "2", label="b", text="the same words"))

@@ -3,11 +3,15 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Outputs, one_of, only_text, print_json
+
+if TYPE_CHECKING:
+    from factory.labelling.decision_journal import DecisionJournal
+    from factory.labelling.review import Format
 
 
 def why(
@@ -99,7 +103,7 @@ def review(
     """
     from factory.labelling.review import Format
     from factory.labelling.review_rows import Order
-    from flows.review import export_review, import_review, open_review, who_reviews
+    from flows.review import export_review, import_review, interface_file, open_review, who_reviews
 
     given = {ReviewAction.SERVE: to or file, ReviewAction.EXPORT: file, ReviewAction.IMPORT: to}[action]
     if given is not None or (action is ReviewAction.EXPORT and to is None):
@@ -110,13 +114,16 @@ def review(
     elif action is ReviewAction.EXPORT and to is not None:
         n_rows = export_review(name, to, outputs, wanted=wanted, order=one_of(Order, order, "--order"), limit=limit)
         if json_:
-            print_json({"file": str(to), "rows": n_rows})
+            interface = {"interface": str(interface_file(to))} if wanted is Format.LABEL_STUDIO else {}
+            print_json({"file": str(to), "rows": n_rows, **interface})
             return
-        typer.echo(f"{to}: {n_rows:,} rows to label; fill in `label`, then: factory review {name} import {to}")
+        typer.echo(f"{to}: {n_rows:,} rows to label; {_what_next(name, to, wanted)}")
     elif file is None:
         raise typer.BadParameter("`import FILE`")
     else:
-        who = by or who_reviews(open_review(name).folder)
+        task = open_review(name)
+        who = who_reviews(task.folder, by)
+        _set_aside_torn_line(task.journal)
         done = import_review(name, file, outputs, by=who, told=wanted)
         if json_:
             told = {"file": str(done.file), "new": done.n_new, "open": done.n_open, "rows": done.n_rows}
@@ -129,12 +136,33 @@ def review(
             typer.echo(f"warning: {len(done.disputed):,} rows stay open, people disagree: {some}", err=True)
 
 
+def _set_aside_torn_line(journal: "DecisionJournal") -> None:
+    kept = journal.set_aside_torn_line()
+    if kept is not None:
+        typer.echo(f"warning: {journal.path}: the last line had no end; it is in {kept} now, look at it", err=True)
+
+
+def _what_next(name: str, file: Path, wanted: "Format | None") -> str:
+    from factory.labelling.review import Format
+    from flows.review import interface_file
+
+    if wanted is Format.LABEL_STUDIO:
+        interface = interface_file(file)
+        first = f"give a Label Studio project the interface in {interface} and these tasks, export it as JSON"
+    elif wanted is Format.ARGILLA:
+        first = "log them to an Argilla dataset, export it with `dataset.records.to_json`"
+    else:
+        return f"fill in `label`, then: factory review {name} import {file}"
+    return f"{first}, then: factory review {name} import THAT_FILE"
+
+
 def _serve_review(name: str, outputs: Path, port: int, by: str | None, *, json_: bool) -> None:
     from factory.reviewing.run import serve_review
     from flows.review import make_desk, open_review, who_reviews
 
     task = open_review(name)
-    who = by or who_reviews(task.folder)
+    who = who_reviews(task.folder, by)
+    _set_aside_torn_line(task.journal)
     desk = make_desk(task, outputs, by=who)
 
     def started(address: str) -> None:

@@ -5,10 +5,14 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
+from factory.data import WrongRow
 from factory.errors import ArtifactError
-from factory.labelling.reviewed import Decision, Settled, read_decisions, settle
+from factory.labelling.reviewed import Decision, Settled, line_of, read_decisions, settle
+
+HINT = "check that the disk has space and that the file and its folder may be written"
 
 
 class DecisionJournal:
@@ -23,7 +27,6 @@ class DecisionJournal:
         self._decisions: list[Decision] = []
         self._settled: Settled | None = None
         self._seen: tuple[int, int, int] | None = None
-        self._repair()
 
     def settled(self) -> Settled:
         """Return what holds now, what others wrote into the file included."""
@@ -44,21 +47,51 @@ class DecisionJournal:
             decisions: New ones.
 
         Raises:
-            ArtifactError: The disk is full or the file cannot be written; none of them is in the file then.
+            ArtifactError: The disk is full, the file cannot be written, or a decision could not be read again; none of
+                them is in the file then.
         """
         if not decisions:
             return
-        data = "".join(one.as_line() + "\n" for one in decisions).encode()
+        try:
+            data = b"".join(line_of(one, self._labels) + b"\n" for one in decisions)
+        except WrongRow as error:
+            raise ArtifactError(f"{self.path}: not saved, nobody could read it again: {error}") from error
         try:
             with self._opened() as fd:
                 self._follow()
                 _write(fd, data)
                 self._seen = _state(self.path)
         except OSError as error:
-            hint = "check that the disk has space and that the file and its folder may be written"
-            raise ArtifactError(f"{self.path}: cannot be written: {error.strerror or error}", hint=hint) from error
+            raise ArtifactError(f"{self.path}: cannot be written: {error.strerror or error}", hint=HINT) from error
         self._decisions += decisions
         self._settled = None
+
+    def set_aside_torn_line(self) -> Path | None:
+        """Move what a crash left of a last line into a file of its own; for those who are about to write.
+
+        Only the beginning of a JSON object without its end, in the last line, without a line end, is taken for one: a
+        person may have typed it as well, so its bytes are kept.
+
+        Returns:
+            The new file, `reviewed.jsonl.torn-1` or a higher number; None if the file is whole, and as it was.
+
+        Raises:
+            ArtifactError: It cannot be written; the journal is as it was then.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            with self._opened() as fd:
+                content = self.path.read_bytes()
+                tail = content.rpartition(b"\n")[2]
+                if not tail.lstrip().startswith((b"{", b"\0")) or tail.rstrip().endswith(b"}"):
+                    return None
+                kept = _keep(self.path, tail)
+                os.ftruncate(fd, len(content) - len(tail))
+                os.fsync(fd)
+        except OSError as error:
+            raise ArtifactError(f"{self.path}: cannot be written: {error.strerror or error}", hint=HINT) from error
+        return kept
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -70,11 +103,7 @@ class DecisionJournal:
         finally:
             os.close(fd)
         if is_new:
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # or the file itself may be gone after a power cut
-            finally:
-                os.close(folder)
+            _sync_folder(self.path)
 
     def _follow(self) -> None:
         """Read the file again if somebody else changed it."""
@@ -83,16 +112,30 @@ class DecisionJournal:
             self._decisions = read_decisions(self.path, self._labels) if state else []
             self._seen, self._settled = state, None
 
-    def _repair(self) -> None:
-        """Cut off what a power cut left of a last line: it was never called saved."""
-        if not self.path.is_file():
-            return
-        with self._opened() as fd:
-            content = self.path.read_bytes()
-            tail = content.rpartition(b"\n")[2]
-            if tail.strip() and not tail.rstrip().endswith(b"}"):
-                os.ftruncate(fd, len(content) - len(tail))
-                os.fsync(fd)
+
+def _keep(path: Path, tail: bytes) -> Path:
+    """Save a torn line beside the file it comes from, under a name that is free."""
+    for number in count(1):
+        kept = path.with_name(f"{path.name}.torn-{number}")
+        try:
+            with kept.open("xb") as out:
+                out.write(tail)
+                out.flush()
+                os.fsync(out.fileno())
+        except FileExistsError:
+            continue
+        _sync_folder(kept)
+        break
+    return kept
+
+
+def _sync_folder(path: Path) -> None:
+    """Put a new file's name on the disk too, or the file may be gone after a power cut."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -194,6 +194,11 @@ def _csv_rows(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Mappin
         message = f"no column {' and no column '.join(missing)}; the first line must name the columns"
         problems.append(Problem(path, 1, "", message))
         return
+    repeated = [key for key in (*COLUMNS, "by") if columns.count(key) > 1]
+    if repeated:
+        message = f"two columns are called {' and two '.join(repeated)}; which of them counts cannot be told: leave one"
+        problems.append(Problem(path, 1, "", message))
+        return
     line = table.line_num + 1
     for cells in table:
         if len(cells) == len(columns):

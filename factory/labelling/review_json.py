@@ -104,7 +104,7 @@ def _of_record(entry: Mapping[str, Any], where: str) -> list[Opinion]:
         raise WrongRow("expected `responses` by question")
     by_user: dict[str, dict[str, Any]] = {}
     for question in (LABEL, REJECT, EDIT):
-        for response in responses.get(question) or ():
+        for response in _listed(responses.get(question), f"responses to the question {question}"):
             if not isinstance(response, dict) or "value" not in response:
                 raise WrongRow(f"expected responses with a `value` to the question {question}")
             if response.get("status", "submitted") == "submitted":
@@ -123,7 +123,7 @@ def _task(row: ReviewRow) -> dict[str, Any]:
 def _of_task(entry: Mapping[str, Any], where: str) -> list[Opinion]:
     id_, text = _identity(entry["data"].get("row"), entry["data"].get("text"), "`row` in the `data`")
     said = []
-    for annotation in entry.get("annotations") or ():
+    for annotation in _listed(entry.get("annotations"), "`annotations`"):
         if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
             raise WrongRow("expected annotations with a `result`")
         if annotation.get("was_cancelled"):
@@ -155,7 +155,13 @@ def _opinion(id_: str, text: str | None, answers: Mapping[str, Any], by: str, wh
         if value is not None and not isinstance(value, str):
             raise WrongRow(f"expected text as answer to {question}, got {shown(value)}")
     edit = answers.get(EDIT) or None
-    return Opinion(None, id_, text, answers.get(LABEL) or None, answers.get(REJECT) == REJECT, edit, by[:200], where)
+    return Opinion(None, id_, text, answers.get(LABEL) or None, answers.get(REJECT) == REJECT, edit, by, where)
+
+
+def _listed(given: Any, name: str) -> list[Any]:
+    if given is not None and not isinstance(given, list):
+        raise WrongRow(f"expected {name} as a list, got {shown(given)}")
+    return given or []
 
 
 def _identity(id_: Any, text: Any, name: str) -> tuple[str, str | None]:

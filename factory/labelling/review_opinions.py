@@ -13,7 +13,7 @@ from pathlib import Path
 from factory.data import WrongRow, text_of
 from factory.errors import Problem, SpecError
 from factory.labelling.review_rows import ReviewRow
-from factory.labelling.reviewed import Action, Decision
+from factory.labelling.reviewed import Action, Decision, line_of
 from factory.records import row_id
 from factory.spec_errors import not_among, shown
 from factory.texts import fold
@@ -93,6 +93,7 @@ def decide(
                 silent.add(one.id)
                 continue
             decision = _decision(one, known, by, version)
+            line_of(decision, known.labels)  # nothing is taken over that could not be read again
             others = said.setdefault(one.id, [])
             _refuse_second(one, decision, others)
             others.append((one, decision))

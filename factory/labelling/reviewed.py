@@ -16,7 +16,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from factory.data import DataFile, Findings, Survey, WrongRow, label_of, numbered_lines, parse_line, text_of, unreadable
+from factory.data import (
+    DataFile,
+    Findings,
+    Survey,
+    WrongRow,
+    label_of,
+    numbered_lines,
+    parse_line,
+    refuse_surrogates,
+    text_of,
+    unreadable,
+)
 from factory.errors import SpecError
 from factory.records import Origin, Rejection, Rows, TextRow, row_id, split, text_dataset
 from factory.spec import Model
@@ -107,7 +118,7 @@ def parse_decision(row: dict[str, Any], labels: Sequence[str]) -> Decision:
         label = label_of(row)
         if label not in labels:
             raise WrongRow(f"label {shown(label)} is {not_among(label, labels)}")
-    names = {name: _name(row, name) for name in ("id", "by", "at", "key", "of", "strategy")}
+    names = {name: parse_name(row, name) for name in ("id", "by", "at", "key", "of", "strategy")}
     was = text_of({"text": row["was"]}) if row.get("was") is not None else None
     if action is Action.EDIT and was is None:
         raise WrongRow("an `edit` needs `was`, the text before")
@@ -117,6 +128,25 @@ def parse_decision(row: dict[str, Any], labels: Sequence[str]) -> Decision:
     if names["id"] not in ("", shown_id):
         raise WrongRow(f"`id` is {shown(names['id'])}, but that of the text is {shown(shown_id)}")
     return Decision(**{**names, "id": shown_id}, action=action, text=text, label=label, was=was)
+
+
+def line_of(decision: Decision, labels: Sequence[str]) -> bytes:
+    """Write a decision as a line that whoever reads the file will accept.
+
+    Args:
+        decision: What was said.
+        labels: The labels a row may have.
+
+    Returns:
+        The line in UTF-8, without its end.
+
+    Raises:
+        WrongRow: It would spoil the file; says why.
+    """
+    parse_decision(vars(decision), labels)  # before it is encoded: names the field with half of a surrogate pair
+    line = decision.as_line().encode()
+    parse_decision(parse_line(line), labels)
+    return line
 
 
 def settle(decisions: Iterable[Decision]) -> Settled:
@@ -238,10 +268,23 @@ def read_reviewed(params: ReadReviewedParams, *, file: DataFile) -> Rows:
 READ_REVIEWED: Stage[Rows] = Stage("reviewed", 1, ReadReviewedParams, read_reviewed, Rows)
 
 
-def _name(row: Mapping[str, Any], key: str) -> str:
+def parse_name(row: Mapping[str, Any], key: str) -> str:
+    """Read a name, a key or a strategy.
+
+    Args:
+        row: What holds it.
+        key: Where.
+
+    Returns:
+        The text; empty where there is none.
+
+    Raises:
+        WrongRow: It is no text, too long, has several lines or half of a surrogate pair.
+    """
     value = row.get(key)
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > MAX_NAME or any(ord(mark) < 32 for mark in value):
         raise WrongRow(f"`{key}` must be text of at most {MAX_NAME} characters on one line, got {shown(value)}")
+    refuse_surrogates(value, key)
     return value

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from factory.data import WrongRow
 from factory.errors import FactoryError
 from factory.labelling.decision_journal import DecisionJournal
 from factory.labelling.review_rows import EXPLAINED, Order, ReviewRow, orders
-from factory.labelling.reviewed import Action, Decision, Settled
+from factory.labelling.reviewed import Action, Decision, Settled, line_of
 from factory.records import row_id
 from factory.spec import Spec
 from factory.spec_errors import not_among, shown
@@ -129,7 +130,10 @@ class Desk:
                     continue
                 try:
                     decision = self._decision(one, settled, texts)
-                except Refused as error:
+                    line_of(
+                        decision, self.spec.label_names
+                    )  # one that nobody could read again must not stop the others
+                except (Refused, WrongRow) as error:
                     refused[one.key] = str(error)
                 else:
                     taken.append(decision)
