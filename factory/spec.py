@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from factory.errors import Problem, SpecError
@@ -235,6 +235,17 @@ class Spec(Model):
     """Share of real texts (of `data.calibration`, else of the pool) that may be refused, so that foreign ones are: such
     answers say `abstained`. Null: every text is answered."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    # Noted when the file is read: a copy with another budget counts `teacher` among the fields that were set.
+    _names_teacher: bool = PrivateAttr(default=False)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Note what the file itself says."""
+        self._names_teacher = "teacher" in self.model_fields_set
+
+    @property
+    def names_teacher(self) -> bool:
+        """Whether the spec itself has a `teacher`, whatever a run wants otherwise."""
+        return self._names_teacher
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -125,10 +125,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         licences=licences_of(task, champion, teacher),
         language=spec.language,
     )
-    judged = None  # of most tables: nobody was asked whom the student could replace
-    if isinstance(evaluation, Evaluation) and (not spec.kind.is_table or evaluation.versus_teacher):
-        judged = verdict_of(artifacts, evaluation, speed, settings=spec.verdict, prices=spec.teacher.known_prices)
-    facts = dict(figures(judged)) if judged else {"speed and size": speed.summary}
+    judged = verdict_of(artifacts, evaluation, speed, settings=spec.verdict, prices=spec.teacher.known_prices)
     choice = None if products.tiers is None else products.tiers.choice.load()
     learning = learned(task, products)
     info = build_info(task, artifacts, teacher=teacher, prices=spec.teacher.known_prices)
@@ -138,8 +135,8 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         audit=audit,
         cascade=choice,
         learning=learning,
-        decision=judged.decision.sentence if judged else "",
-        facts={**facts, **voter_facts(artifacts)},
+        decision=judged.decision.sentence,
+        facts={**dict(figures(judged)), **voter_facts(artifacts)},
         headlines=headlines(evaluation, speed, info, params.n_training_rows),
         data_map=mapped.load(),
         coverage=() if spec.kind.is_table else attribute_coverage(artifacts, rows),

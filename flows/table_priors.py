@@ -25,7 +25,7 @@ def wants_priors(task: Task) -> bool:
     if how != "auto":
         return how == "always"
     n_rows = n_labelled(task)
-    return n_rows == 0 or (n_rows < FEW_ROWS and "teacher" in task.spec.model_fields_set)
+    return n_rows == 0 or (n_rows < FEW_ROWS and task.spec.names_teacher)
 
 
 def n_labelled(task: Task) -> int:

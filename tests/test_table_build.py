@@ -1,6 +1,7 @@
 """From a task folder with a table to a release that answers JSON rows."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from factory.check import check_task
 from factory.errors import ArtifactError as Mismatch
 from factory.errors import SpecError
+from factory.evaluation.decision import Choice, Decision, decide
+from factory.evaluation.metrics import Estimate
 from factory.records import Predictions, Rows, all_kept
 from factory.release.bundles import export_bundle
 from factory.release.export_table import ExportTableParams, as_json_rows, export_table
@@ -22,7 +25,7 @@ from factory.spec import VerdictSpec
 from factory.spec_table import Table
 from factory.students import make_table_student
 from factory.students.training import FittedStudent
-from flows.outcome import release
+from flows.outcome import print_outcome, release
 from flows.recipe import recipe
 from flows.verdict import print_verdict, read_verdict
 from tests.plain_runner import Plain
@@ -240,10 +243,46 @@ def test_check_says_what_is_asked_of_a_row(tmp_path: Path, table: Table, said: s
 
 def test_the_verdict_on_a_table_can_be_read_again(built: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = read_verdict(built.folder.parents[2], "loans", None, VerdictSpec(), None)
-    assert found.evaluation == built.evaluation and found.decision.choice.exit_code == 4
+    assert found.evaluation == built.evaluation and found.decision.choice.exit_code == 0
     print_verdict(found)
     printed = capsys.readouterr().out
-    assert "the LLM was not asked" in printed and "average precision" in printed and "one row: " in printed
+    assert (
+        found.decision.sentence in printed
+        and "Keep the LLM" not in printed
+        and "average precision" in printed
+        and "one row: " in printed
+    )
+
+
+def test_build_report_and_verdict_of_a_table_without_a_teacher_say_the_same(
+    built: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = read_verdict(built.folder.parents[2], "loans", None, VerdictSpec(), None).decision.sentence
+    assert re.fullmatch(
+        r"Use the model; no LLM answered these rows, so there is none to replace: on 60 gold rows its AUC less that of "
+        r"no learning \(majority\) is \+0\.\d{3} \(.*\)\.",
+        sentence,
+    )
+    print_outcome(built)
+    assert sentence in capsys.readouterr().out and built.as_json()["decision"] == "use"
+    assert sentence in (built.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_table_is_judged_by_what_it_adds_to_no_learning(built: Any) -> None:
+    def changed(contender: str, low: float, high: float, **changes: Any) -> Decision:
+        minus = Estimate(value=(low + high) / 2, low=low, high=high)
+        scores = [
+            one.model_copy(update={"minus": minus}) if (one.contender, one.figure) == (contender, "auc") else one
+            for one in built.evaluation.scores
+        ]
+        return decide(built.evaluation.model_copy(update={"champion": "lightgbm", "scores": scores, **changes}), None)
+
+    assert changed("majority", 0.01, 0.2).choice is Choice.USE
+    assert changed("linear", -0.1, 0.1).choice is Choice.USE
+    unproven = changed("majority", -0.01, 0.2)
+    assert unproven.choice is Choice.UNPROVEN and "+0.095 (-0.010 to +0.200)" in unproven.sentence
+    assert changed("linear", -0.2, -0.1).choice is Choice.UNPROVEN
+    assert "there are no gold rows" in changed("majority", 0.1, 0.2, gold=False).sentence
 
 
 @pytest.mark.parametrize(("order", "day"), [("day-first", "01/05/2010"), ("month-first", "05/01/2010")])

@@ -12,6 +12,8 @@ from factory.errors import FactoryError
 from factory.tables.priors import Priors
 from factory.teacher.protocol import Reply, Request, TokenLogprob
 from factory.teacher.scripted import ScriptedTeacher
+from flows.build import Wishes
+from flows.build import build as build_flow
 from flows.outcome import Outcome, release
 from flows.plan import make_plan
 from flows.recipe import recipe
@@ -130,6 +132,23 @@ def test_the_teacher_is_asked_where_rows_are_few_or_the_spec_says_so(
     n_rows: int, changes: dict[str, Any], wants: bool, tmp_path: Path
 ) -> None:
     assert wants_priors(check_task(short_task(tmp_path / "loans", n_rows, **changes))) is wants
+
+
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes(most_calls=5)])
+def test_what_a_run_wants_otherwise_names_no_teacher(wishes: Wishes, tmp_path: Path) -> None:
+    task = check_task(short_task(tmp_path / "loans", 30))
+    assert not wants_priors(wishes.applied_to(task))
+
+
+@pytest.mark.slow
+def test_a_build_asks_no_more_than_its_plan_counts(prefect_home: Path, tmp_path: Path) -> None:
+    folder, outputs = short_task(tmp_path / "loans", 64), tmp_path / "out"
+    plan = make_plan(check_task(folder), outputs)
+    outcome = build_flow(folder, outputs)
+    stages = {one["stage"] for one in json.loads((outcome.folder / "lineage.json").read_text("utf-8"))["stages"]}
+    assert not plan.cost.calls and outcome.teacher is None
+    assert {stage.name for stage in plan.stages} <= stages and "priors" not in stages
+    assert "scorecard" not in {one.name for one in outcome.evaluation.contenders}
 
 
 def test_the_plan_counts_the_questions(tmp_path: Path) -> None:

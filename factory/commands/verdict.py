@@ -19,7 +19,8 @@ def verdict(
 ) -> None:
     """Say whether to replace the LLM, put a cascade in front of it, or keep it; asks nobody.
 
-    The exit code is 0 to replace, 3 for the cascade, 4 to keep; 1 and 2 are errors as everywhere.
+    The exit code is 0 to replace, 3 for the cascade, 4 to keep; 1 and 2 are errors as everywhere. Of a table whose rows
+    no LLM answered: 0 where the model is surely better than no learning, else 5.
 
     Examples:
         factory verdict snips_intent

@@ -1,24 +1,33 @@
-"""The verdict in one word: replace the LLM, put a cascade in front of it, or keep it."""
+"""The verdict in one word: replace the LLM, put a cascade in front of it, or keep it.
+
+Of most tables no LLM was asked to answer the rows; then the verdict is on the student alone, against no learning.
+"""
 
 from enum import StrEnum
 
 from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.result import Part
-from factory.evaluation.table_verdict import NumberEvaluation
+from factory.evaluation.table_verdict import LINEAR, MEAN, NumberEvaluation, score_of
+from factory.evaluation.telling import figure_of, in_signed, is_table
 from factory.evaluation.verdict import Difference, Evaluation, in_percent, in_points
+
+NO_LEARNING = ("majority", MEAN)
 
 
 class Choice(StrEnum):
-    """What to do with the LLM."""
+    """What to do with the LLM, or with the student where there is no LLM."""
 
     REPLACE = "replace"
+    USE = "use"
     CASCADE = "cascade"
     KEEP = "keep"
+    UNPROVEN = "unproven"
 
     @property
     def exit_code(self) -> int:
         """What `factory verdict` ends with, for scripts."""
-        return {Choice.REPLACE: 0, Choice.CASCADE: 3, Choice.KEEP: 4}[self]
+        codes = {Choice.REPLACE: 0, Choice.USE: 0, Choice.CASCADE: 3, Choice.KEEP: 4, Choice.UNPROVEN: 5}
+        return codes[self]
 
 
 class Decision(Part):
@@ -36,6 +45,8 @@ class Decision(Part):
             Choice.REPLACE: "Replace the LLM",
             Choice.CASCADE: "Put the cascade in front of the LLM",
             Choice.KEEP: "Keep the LLM",
+            Choice.USE: "Use the model; no LLM answered these rows, so there is none to replace",
+            Choice.UNPROVEN: "The model is not shown to be worth using",
         }[self.choice]
         return f"{what}: {self.why}"
 
@@ -49,11 +60,12 @@ def decide(evaluation: "Evaluation | NumberEvaluation", cascade: CascadeChoice |
 
     Returns:
         *Replace* where the student is surely within the spec's margin of the teacher; else *cascade* where one was
-        certified that answers something without the teacher; else *keep*.
+        certified that answers something without the teacher; else *keep*. Of a table whose rows no teacher answered:
+        *use* where the student is surely better than no learning, and not surely worse than the linear student; else
+        *unproven*.
     """
-    if not isinstance(evaluation, Evaluation):
-        why = "the LLM was not asked for numbers, so nothing shows that the student alone is as good."
-        return Decision(choice=Choice.KEEP, why=why, is_estimate=False)
+    if not isinstance(evaluation, Evaluation) or (is_table(evaluation) and evaluation.versus_teacher is None):
+        return _worth(evaluation)
     difference = evaluation.versus_teacher if evaluation.gold else None
     if difference is not None and difference.is_non_inferior:
         return Decision(choice=Choice.REPLACE, why=_no_worse(difference), is_estimate=False)
@@ -63,6 +75,26 @@ def decide(evaluation: "Evaluation | NumberEvaluation", cascade: CascadeChoice |
         why = f"{not_shown}, but {share}. {cascade.promise}"
         return Decision(choice=Choice.CASCADE, why=why, is_estimate=cascade.truth != "gold")
     return Decision(choice=Choice.KEEP, why=f"{not_shown}{_remedy(evaluation, difference)}.", is_estimate=False)
+
+
+def _worth(evaluation: "Evaluation | NumberEvaluation") -> Decision:
+    """Decide on a student of a table by what it adds to no learning at all."""
+    if not evaluation.gold:
+        why = "there are no gold rows; name some labelled rows under data.holdout."
+        return Decision(choice=Choice.UNPROVEN, why=why, is_estimate=False)
+    figure, name = figure_of(evaluation)
+    guess = next((one for who in NO_LEARNING if (one := score_of(evaluation, who, figure)) is not None), None)
+    if guess is None or guess.minus is None:
+        why = f"the {evaluation.n_rows:,} gold rows cannot tell its {name}; label more of them."
+        return Decision(choice=Choice.UNPROVEN, why=why, is_estimate=False)
+    linear = score_of(evaluation, LINEAR, figure) if evaluation.champion != LINEAR else None
+    is_worse = linear is not None and linear.minus is not None and linear.minus.high < 0
+    why = f"on {evaluation.n_rows:,} gold rows its {name} less that of no learning ({guess.contender}) is "
+    why += in_signed(guess.minus)
+    if linear is not None and linear.minus is not None:
+        why += f", less that of the linear student {in_signed(linear.minus)}"
+    is_of_use = guess.minus.low > 0 and not is_worse
+    return Decision(choice=Choice.USE if is_of_use else Choice.UNPROVEN, why=f"{why}.", is_estimate=False)
 
 
 def _no_worse(difference: Difference) -> str:

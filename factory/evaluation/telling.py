@@ -40,7 +40,7 @@ def sentence_of(verdict: AnyEvaluation) -> str:
     """Say in two or three sentences how good the student is, how sure that is, and how it compares."""
     if not isinstance(verdict, NumberEvaluation) and not verdict.scores:
         return verdict_sentence(verdict)
-    figure, name = ("r2", "R2") if isinstance(verdict, NumberEvaluation) else ("auc", "AUC")
+    figure, name = figure_of(verdict)
     found = score_of(verdict, STUDENT, figure)
     rows = f"{verdict.n_rows:,} {'gold' if verdict.gold else 'training'} rows"
     said = f"{verdict.champion} has {name} {in_short(found.estimate) if found else 'unknown'} on {rows}"
@@ -55,7 +55,17 @@ def sentence_of(verdict: AnyEvaluation) -> str:
         return said
     minus = other.minus
     sure = "better" if minus.low > 0 else "worse" if minus.high < 0 else "not shown to differ"
-    return f"{said} Against {other.contender}: {minus.value:+.3f} ({minus.low:+.3f} to {minus.high:+.3f}), {sure}."
+    return f"{said} Against {other.contender}: {in_signed(minus)}, {sure}."
+
+
+def figure_of(verdict: AnyEvaluation) -> tuple[str, str]:
+    """Return the figure that students of a table are compared by: its key, and its name for people."""
+    return ("r2", "R2") if isinstance(verdict, NumberEvaluation) else ("auc", "AUC")
+
+
+def in_signed(estimate: Estimate) -> str:
+    """Write a difference of such figures with its interval; every number has a sign."""
+    return f"{estimate.value:+.3f} ({estimate.low:+.3f} to {estimate.high:+.3f})"
 
 
 def metrics_of(verdict: AnyEvaluation) -> dict[str, float]:
@@ -88,7 +98,7 @@ def _minus(verdict: AnyEvaluation, name: str, figure: str) -> str:
     found = score_of(verdict, name, figure)
     if found is None or found.minus is None:
         return ""
-    return f"{found.minus.value:+.3f} ({found.minus.low:+.3f} to {found.minus.high:+.3f})"
+    return in_signed(found.minus)
 
 
 def _row_line(
