@@ -1,5 +1,6 @@
 """Under which terms the parts of a release came, as far as the factory knows; one line a part, for the card."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,16 @@ from factory.teacher.weights import QWEN
 APACHE, OTHER = "apache-2.0", "other"
 EMBEDDED = f"embedded:{QWEN.sha256}"
 """Identity of the built-in teacher."""
+STATED = re.compile(r"\s*([^()]+?)\s*(?:\([^()]*\))?\.?\s*")
+"""One licence, and perhaps whose in brackets; what says more has to be read by a person."""
+OF_DATA = {
+    **{f"cc-by-{version}": f"cc-by-{version}" for version in ("2.0", "2.5", "3.0", "4.0")},
+    **{f"cc-by-{other}-4.0": f"cc-by-{other}-4.0" for other in ("sa", "nc", "nd", "nc-sa", "nc-nd")},
+    **dict.fromkeys(("cc0", "cc0-1.0"), "cc0-1.0"),
+    "apache-2.0": "apache-2.0",
+    "mit": "mit",
+}
+"""Abbreviations of the Hugging Face hub by how people write them, in lower case with hyphens."""
 
 
 def licences_of(task: Task, student: str, teacher: str) -> tuple[str, ...]:
@@ -33,6 +44,8 @@ def licences_of(task: Task, student: str, teacher: str) -> tuple[str, ...]:
 def header_licence(task: Task, student: str, teacher: str) -> str:
     """Name the licence of the whole: Apache-2.0 only where every part is known to allow it.
 
+    A model of a table that nothing but the task's rows went into has the licence of these, where it is stated plainly.
+
     Args:
         task: What was built.
         student: The one that was released.
@@ -42,6 +55,9 @@ def header_licence(task: Task, student: str, teacher: str) -> str:
         The abbreviation of the Hugging Face hub; `other` where a person has to read the lines.
     """
     trained_on = task.files.keys() - {"holdout", "ceiling", "calibration"}
+    if trained_on and task.spec.kind.is_table and not teacher:
+        stated = STATED.fullmatch(task.spec.data.licence or "")
+        return OF_DATA.get(re.sub(r"[\s_]+", "-", stated[1].lower()), OTHER) if stated else OTHER
     is_known = teacher in ("", EMBEDDED) and _encoder(task, student) in ("", *ENCODERS) and not trained_on
     return APACHE if is_known else OTHER
 

@@ -12,7 +12,7 @@ from factory.evaluation.findings import worst_line
 from factory.evaluation.learning_curve import Learning
 from factory.evaluation.plots import Panel
 from factory.evaluation.report import render_report
-from factory.evaluation.telling import AnyEvaluation, metrics_of, sentence_of, table_of
+from factory.evaluation.telling import AnyEvaluation, is_table, metrics_of, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation
 from factory.events import TeacherUsed
 from factory.records import Rows
@@ -24,7 +24,7 @@ from factory.release.versions import CHAMPION, Version
 from factory.serving.why import word_panels
 from factory.store import Artifact
 from flows.licences import header_licence, licences_of
-from flows.page import attribute_coverage, build_info, draw_map, headlines, voter_facts
+from flows.page import attribute_coverage, build_info, draw_map, headlines, table_origin, voter_facts
 from flows.products import Products
 from flows.steps import Runner
 from flows.verdict import Verdict, figures, print_groups, verdict_of
@@ -136,6 +136,7 @@ def release(task: Task, products: Products, artifacts: list[Artifact[Any]], outp
         cascade=choice,
         learning=learning,
         decision=judged.decision.sentence,
+        trained_on=table_origin(products.taught.load()) if spec.kind.is_table else "",
         facts={**dict(figures(judged)), **voter_facts(artifacts)},
         headlines=headlines(evaluation, speed, info, params.n_training_rows),
         data_map=mapped.load(),
@@ -238,7 +239,8 @@ def print_outcome(outcome: Outcome) -> None:
         console.print(f"Not finished: {stages}: {remedy}run the same command again to go on", soft_wrap=True)
     if outcome.learning:
         console.print(f"more rows? {outcome.learning.answer}", soft_wrap=True)
-    console.print(f"audit of the generated texts: {worst_line(outcome.audit)}", soft_wrap=True, markup=False)
+    if not is_table(outcome.evaluation):
+        console.print(f"audit of the generated texts: {worst_line(outcome.audit)}", soft_wrap=True, markup=False)
     console.print(f"gate: {'passed' if outcome.gate.passed else 'not passed'}: {'; '.join(outcome.gate.lines)}")
     used = outcome.teacher
     asked = (

@@ -14,7 +14,7 @@ from factory.evaluation.table_map import TABLE_MAP, TableMapParams
 from factory.evaluation.telling import AnyEvaluation
 from factory.evaluation.verdict import Evaluation, in_percent, in_points
 from factory.labelling.aggregate import AGGREGATE
-from factory.records import Origin, Rows, texts_of
+from factory.records import Origin, Rows, column_of, texts_of
 from factory.release.measure import Speed
 from factory.spec import Prices
 from factory.store import Artifact
@@ -131,6 +131,16 @@ def voter_facts(artifacts: Sequence[Artifact[Any]]) -> dict[str, str]:
         right = "" if voter["accuracy"] is None else f", right on {voter['accuracy']:.0%} as far as the others know"
         said.append(f"{voter['voter']}: {voter['n_votes']:,} votes{right}, weight {voter['weight']:.2f}")
     return {"voters on pool rows": "; ".join(said)}
+
+
+def table_origin(rows: Rows) -> str:
+    """Say what a student of a table was trained on: rows of people, rows a teacher wrote, or none."""
+    n_rows = len(rows.kept)
+    if not n_rows:
+        return "Trained on no row, but on what the teacher believes of the columns."
+    n_written = sum(origin in GENERATED for origin in column_of(rows.kept, "origin").to_pylist())
+    written = f", {n_written:,} of them written by the teacher" if n_written else ""
+    return f"Trained on {n_rows:,} labelled rows{written}."
 
 
 def _rejects(artifact: Artifact[Any]) -> bool:

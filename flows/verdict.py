@@ -190,14 +190,15 @@ def _evaluate_stage(stages: Sequence[Artifact[Any]]) -> Stage[Any]:
 def figures(verdict: Verdict) -> list[tuple[str, str]]:
     """Return what a person may want to know besides the contenders: name and value."""
     speed = verdict.speed
+    unit = "row" if is_table(verdict.evaluation) else "text"
     found = [
         (
-            "one row" if is_table(verdict.evaluation) else "one text",
+            f"one {unit}",
             f"{speed.p50_ms:.2f} ms (p95 {speed.p95_ms:.2f}, p99 {speed.p99_ms:.2f})",
         ),
         (
             "in batches",
-            f"{speed.texts_per_s:,.0f} texts/s; {speed.size_mb:.1f} MB on disk, {speed.memory_mb:.0f} MB of memory",
+            f"{speed.texts_per_s:,.0f} {unit}s/s; {speed.size_mb:.1f} MB on disk, {speed.memory_mb:.0f} MB of memory",
         ),
         *verdict.cost.lines,
     ]

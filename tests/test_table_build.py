@@ -25,6 +25,7 @@ from factory.spec import VerdictSpec
 from factory.spec_table import Table
 from factory.students import make_table_student
 from factory.students.training import FittedStudent
+from flows.licences import EMBEDDED, header_licence
 from flows.outcome import print_outcome, release
 from flows.recipe import recipe
 from flows.verdict import print_verdict, read_verdict
@@ -57,6 +58,43 @@ def test_the_folder_has_a_card_and_a_report_with_the_columns_and_the_figures(bui
     assert "| pay | numeric | pay | yes |" in card and "AUC" in card and "tabular-classification" in card
     report = (built.folder / "report.html").read_text(encoding="utf-8")
     assert "average precision" in report and "What it confuses" in report
+
+
+def test_what_a_table_is_told_about_speaks_of_rows_and_of_no_teacher(
+    built: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = (built.folder / "report.html").read_text(encoding="utf-8")
+    assert (
+        "Trained on 150 labelled rows." in report and "Regime" not in report and "What the teacher wrote" not in report
+    )
+    print_outcome(built)
+    printed = capsys.readouterr().out
+    assert "audit" not in printed and " rows/s; " in report and "texts/s" not in report + printed
+    assert re.fullmatch(r".* ms a row \(.*\), .* rows/s, .* MB", built.judged.speed.summary)
+
+
+@pytest.mark.parametrize(
+    ("stated", "header"),
+    [
+        ("CC BY 4.0 (Hofmann, UCI, doi 10.24432/C5NC77)", "cc-by-4.0"),
+        ("CC BY-SA 4.0", "cc-by-sa-4.0"),
+        ("CC0", "cc0-1.0"),
+        ("CC BY 4.0 for train, all rights reserved for the rest", "other"),
+        ("not CC BY 4.0 (really)", "other"),
+        (None, "other"),
+    ],
+)
+def test_a_model_of_rows_alone_has_their_licence(stated: str | None, header: str, tmp_path: Path) -> None:
+    data = {"train": "train.csv", "holdout": "holdout.csv", **({"licence": stated} if stated else {})}
+    task = check_task(make_task(tmp_path / "loans", data=data))
+    assert header_licence(task, "linear", "") == header
+    assert header_licence(task, "linear", EMBEDDED) == "other"
+
+
+def test_the_shipped_table_explains_the_instalment_by_its_class() -> None:
+    table = check_task(Path("tasks/german_credit")).spec.table
+    (column,) = (one for one in table.columns if one.name == "installment_rate")  # type: ignore[union-attr]
+    assert not column.unit and column.phrase.startswith("class of the instalment")
 
 
 def test_its_report_has_a_map_and_its_rows_are_exported_with_a_card(built: Any, tmp_path: Path) -> None:

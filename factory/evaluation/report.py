@@ -19,7 +19,7 @@ from factory.evaluation.findings import findings
 from factory.evaluation.learning_curve import Learning
 from factory.evaluation.plots import Panel
 from factory.evaluation.report_figures import figures_of, map_points
-from factory.evaluation.telling import AnyEvaluation, groups_of, groups_sentence, sentence_of, table_of
+from factory.evaluation.telling import AnyEvaluation, groups_of, groups_sentence, is_table, sentence_of, table_of
 from factory.evaluation.verdict import Evaluation, in_percent, in_points
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -98,6 +98,8 @@ class BuildInfo:
     cascade: CascadeChoice | None = None
     decision: str = ""
     """Replace, cascade or keep, and why; shown first."""
+    trained_on: str = ""
+    """Of a table, whose regime says too little: a sentence on its rows."""
     learning: Learning | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     """Further measurements of the artifact, such as size and milliseconds an answer, as they shall be shown."""
@@ -146,6 +148,7 @@ def render_report(evaluation: AnyEvaluation, build_info: BuildInfo) -> str:
         build=build_info,
         sections=list(_sections(evaluation, build_info)),
         sentence=sentence_of(evaluation),
+        is_table=is_table(evaluation),
         columns=columns,
         table=table,
         groups=groups_of(evaluation),
@@ -179,7 +182,7 @@ def _sections(evaluation: AnyEvaluation, build: BuildInfo) -> Iterator[_Section]
         yield _Section("growth", "Would more rows help?")
     if build.data_map and build.data_map.points:
         yield _Section("map", "Data map")
-    if build.audit:
+    if build.audit and not is_table(evaluation):
         yield _Section("audit", "What the teacher wrote")
     if build.coverage:
         yield _Section("coverage", "What was asked for, and what came")

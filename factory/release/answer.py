@@ -29,7 +29,12 @@ def answer(params: AnswerParams, *, exported: Exported, rows: Rows) -> Predictio
 
 def asked_of(rows: "Dataset") -> list[Any]:
     """Return what a released student is asked: the texts, or the rows of a table as JSON has them."""
-    return as_json_rows(rows) if "features" in rows.column_names else list(rows["text"])
+    return as_json_rows(rows) if is_table(rows) else list(rows["text"])
+
+
+def is_table(rows: "Dataset") -> bool:
+    """Tell whether rows have cells, not a text."""
+    return "features" in rows.column_names
 
 
 ANSWER = Stage("answer", 1, AnswerParams, answer, Predictions)

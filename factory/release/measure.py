@@ -23,7 +23,7 @@ from factory.evaluation.cost import WATTS_PER_THREAD
 from factory.evaluation.result import JsonResult, Number
 from factory.events import Progressed, emit
 from factory.records import Rows
-from factory.release.answer import asked_of
+from factory.release.answer import asked_of, is_table
 from factory.release.energy import joules_between, read_joules
 from factory.release.export import Exported
 from factory.release.predict import Predictor
@@ -68,13 +68,15 @@ class Speed(JsonResult):
     threads: int
     """Processors this process may use; onnxruntime takes no more."""
     machine: str
+    unit: Literal["text", "row"] = "text"
+    """What was asked, and what the figures that speak of texts are of."""
 
     @property
     def summary(self) -> str:
         """One line for a person."""
         return (
-            f"{self.p50_ms:.2f} ms a text (95% within {self.p95_ms:.2f}), "
-            f"{self.texts_per_s:,.0f} texts/s, {self.size_mb:.1f} MB"
+            f"{self.p50_ms:.2f} ms a {self.unit} (95% within {self.p95_ms:.2f}), "
+            f"{self.texts_per_s:,.0f} {self.unit}s/s, {self.size_mb:.1f} MB"
         )
 
 
@@ -108,13 +110,14 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
     if not texts:
         raise FactoryError("measure: expected texts to ask with, got none", hint="give it the validation rows")
     texts = [texts[position % len(texts)] for position in range(n_asked)]
-    emit(Progressed(MEASURE.name, 0, params.n_calls, "texts", "one at a time"))
+    unit: Literal["text", "row"] = "row" if is_table(rows.kept) else "text"
+    emit(Progressed(MEASURE.name, 0, params.n_calls, f"{unit}s", "one at a time"))
     with exported.on_disk() as folder:
         predictor = Predictor(folder)
         for text in texts[:N_WARM_UP]:
             predictor.predict_proba([text])
         single_s = [_seconds(predictor, [text]) for text in texts[: params.n_calls]]
-        emit(Progressed(MEASURE.name, params.n_calls, params.n_calls, "texts", "in batches"))
+        emit(Progressed(MEASURE.name, params.n_calls, params.n_calls, f"{unit}s", "in batches"))
         batch = texts[: params.n_batch]
         batches_s: list[float] = []
         metered = read_joules()
@@ -136,10 +139,11 @@ def measure(params: MeasureParams, *, exported: Exported, rows: Rows, machine: M
         n_batch=params.n_batch,
         threads=_n_threads(),
         machine=machine.identity,
+        unit=unit,
     )
 
 
-MEASURE = Stage("measure", 3, MeasureParams, measure, Speed)
+MEASURE = Stage("measure", 4, MeasureParams, measure, Speed)
 
 
 def _seconds(predictor: Predictor, texts: list[Any]) -> float:
