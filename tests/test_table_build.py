@@ -70,6 +70,8 @@ def test_what_a_table_is_told_about_speaks_of_rows_and_of_no_teacher(
     print_outcome(built)
     printed = capsys.readouterr().out
     assert "audit" not in printed and " rows/s; " in report and "texts/s" not in report + printed
+    (mapped,) = (built.folder.parents[1] / "data-map").glob("*/manifest.json")
+    assert "150 of 150 rows, " in mapped.read_text(encoding="utf-8")
     assert re.fullmatch(r".* ms a row \(.*\), .* rows/s, .* MB", built.judged.speed.summary)
 
 

@@ -83,7 +83,7 @@ class DataMap(JsonResult):
     @property
     def summary(self) -> str:
         """One line for a person."""
-        return f"{len(self.points):,} of {sum(self.n_rows.values()):,} texts, {self.explained:.0%} of their variance"
+        return f"{len(self.points):,} of {sum(self.n_rows.values()):,} rows, {self.explained:.0%} of their variance"
 
     @property
     def n_drawn(self) -> dict[Group, int]:
