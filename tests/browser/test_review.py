@@ -146,6 +146,26 @@ def test_a_killed_server_costs_no_decision_and_the_page_goes_on(page: "Page", re
     assert page.inner_text("#place") == place
 
 
+def test_what_the_server_can_never_take_is_told_and_the_rest_is_saved(page: "Page", review: Review) -> None:
+    opened(page, review.start())
+    review.end(signal.SIGKILL)
+    said = [decide(page, "x")]
+    too_large = page.inner_text("#text")
+    page.evaluate("() => decide('edit', { label: 'weather', text: 'too large '.repeat(210_000) })")
+    said += [decide(page, "x"), decide(page, "x")]
+    for number in range(8):  # each may be sent, together they are too large
+        said.append(page.inner_text("#text"))
+        page.evaluate("text => decide('edit', { label: 'weather', text })", f"{number} \u2603" + "\u2603" * 99_000)
+    page.evaluate("() => { globalThis.told = []; const old = tell; tell = (said) => { told.push(said); old(said); }; }")
+    review.start()
+    saved(page)
+    assert [line.get("was", line["text"]) for line in review.lines()] == said
+    assert too_large not in said
+    told = [one for one in page.evaluate("() => told") if one.startswith("Not taken")]
+    assert told == ["Not taken: expected a body of known length, at most 2,000,000 bytes."]
+    assert page.inner_text("#text") == too_large
+
+
 def test_decisions_that_were_not_sent_survive_a_closed_page(page: "Page", review: Review) -> None:
     opened(page, review.start())
     review.end(signal.SIGKILL)

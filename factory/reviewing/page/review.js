@@ -19,6 +19,7 @@ const state = {
   byKey: new Map(), // decisions of this page by key
   outbox: [], // decisions the server has not confirmed
   sending: false,
+  most: FETCHED, // decisions in one request
   failures: 0,
 };
 
@@ -79,11 +80,12 @@ async function flush() {
   if (state.sending || !state.outbox.length) return;
   state.sending = true;
   showSaved();
-  const batch = state.outbox.slice(0, FETCHED);
+  const batch = state.outbox.slice(0, state.most);
   try {
     const decisions = batch.map(({ key, id, action, label, text, of }) => ({ key, id, action, label, text, of }));
     const said = await ask("/api/decisions", { decisions });
     confirmed(batch, said);
+    state.most = FETCHED;
     state.failures = 0;
     state.sending = false;
     showSaved();
@@ -91,9 +93,11 @@ async function flush() {
   } catch (error) {
     state.sending = false;
     state.failures += 1;
-    if (error.status === 400 || error.status === 422) {
-      // One that the server cannot read must not keep the others from being saved.
-      confirmed([batch[0]], { refused: { [batch[0].key]: error.message } });
+    if ([400, 413, 422].includes(error.status)) {
+      // One that the server cannot read must not keep the others from being saved: halve until it is alone.
+      state.failures = 0;
+      state.most = Math.ceil(batch.length / 2);
+      if (batch.length === 1) confirmed(batch, { refused: { [batch[0].key]: error.message } });
     }
     showSaved(error);
     setTimeout(flush, Math.min(5000, 250 * 2 ** Math.min(state.failures, 5)));
