@@ -14,6 +14,8 @@ from flows.outcome import Outcome
 WAIT_S = 14 * 24 * 3600
 """How long a run waits for a person; then it fails, and `factory promote` still works."""
 POLL_S = 2
+NOT_BLANK = r"\S"
+"""Regular expression of a text that holds more than spaces."""
 
 
 class Approval(RunInput):
@@ -24,8 +26,9 @@ class Approval(RunInput):
         title="Make it the champion",
         description="The champion answers from now on. Without it the version stays the candidate.",
     )
-    name: Annotated[str, Field(min_length=1, max_length=100)] = Field(
-        title="Your name", description="Kept in the registry."
+    # Prefect's server checks the answer by JSON schema, before the run goes on: a validator of ours would be too late.
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=NOT_BLANK)] = Field(
+        title="Your name", description="Kept in the registry; not only spaces."
     )
     note: Annotated[str, Field(max_length=1000)] = Field(
         default="", title="Why", description="Kept in the registry with your name and the time."

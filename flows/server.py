@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from factory.errors import FactoryError
 from factory.teacher.llama_server import wait_for_end_of_parent
@@ -145,7 +145,9 @@ def serve(listening: socket.socket, home: Path) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    app = _only_here(create_app(), listening.getsockname()[1])
+    from flows.guard import Guard
+
+    app = Guard(create_app(), listening.getsockname()[1])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two servers must not make one database at once
@@ -154,22 +156,6 @@ def serve(listening: socket.socket, home: Path) -> None:
         while answering.is_alive() and not server.started:
             time.sleep(0.05)
     answering.join()
-
-
-def _only_here(app: Callable[..., Any], port: int) -> Callable[..., Any]:
-    """Let the pages ask this server alone: they report to amplitude.com, whatever the settings say."""
-    here = " ".join(f"{kind}://{name}:{port}" for kind in ("http", "ws") for name in ("127.0.0.1", "localhost"))
-    policy = f"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src {here}"
-
-    async def with_policy(scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", policy.encode())]
-            await send(message)
-
-        await app(scope, receive, send_with_policy if scope["type"] == "http" else send)
-
-    return with_policy
 
 
 def _serve_or_end(listening: socket.socket, home: Path) -> None:
@@ -192,7 +178,7 @@ def _main() -> None:
             # Prefect copies its pages somewhere to write this address into them: not among installed packages.
             "PREFECT_UI_STATIC_DIRECTORY": str(home / "pages"),
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-            # There is no password, so no other page that is open in the browser may give orders.
+            # No other page may read an answer; flows/guard.py lets none ask.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
         }
     else:

@@ -19,6 +19,7 @@ from typing import IO
 
 from factory.errors import FactoryError
 from factory.release.mlflow_client import TRACKING_URI, shown
+from factory.spec import SPEC_FILE
 from flows.choices import OUTPUTS_ENV, REPORTS_ENV, TASKS_ENV
 from flows.reports import reports_served
 from flows.room import check_room
@@ -101,9 +102,10 @@ def pages(tasks: Path, outputs: Path, ports: Ports, say: Say) -> Iterator["Pages
         What runs.
 
     Raises:
-        FactoryError: Something does not start, or runs for these outputs already.
+        FactoryError: There is no folder of tasks, something does not start, or runs for these outputs already.
         ArtifactError: Nothing can be written into the outputs.
     """
+    _look_for_tasks(tasks, say)
     check_room(outputs)
     home = Path(os.environ.get("PREFECT_HOME") or outputs / HOME).resolve()
     check_room(home)
@@ -221,6 +223,18 @@ def _free_port(what: str, wanted: int, say: Say) -> socket.socket:
             say(f"port {wanted} is taken: {what} is on {port} instead")
         return found
     raise FactoryError(f"no port for {what} between {wanted} and {wanted + PORTS_TRIED - 1}: {last or 'out of range'}")
+
+
+def _look_for_tasks(tasks: Path, say: Say) -> None:
+    """Refuse a folder that is not there; an empty one may be filled while the pages are open."""
+    if not tasks.is_dir():
+        came = "a file" if tasks.exists() else "nothing"
+        raise FactoryError(
+            f"{tasks}: expected a folder that holds the task folders, got {came}",
+            hint="name it with --tasks, or make a first task there: factory init --help",
+        )
+    if not any(tasks.glob(f"*/{SPEC_FILE}")):
+        say(f"warning: no task folder (DIR/{SPEC_FILE}) in {tasks}: nothing can be built before one is there")
 
 
 @contextmanager

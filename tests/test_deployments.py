@@ -261,6 +261,42 @@ def test_outputs_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None
         pass
 
 
+@pytest.mark.parametrize(("name", "came"), [("nosuch", "nothing"), ("file", "a file")])
+def test_a_folder_of_tasks_that_is_not_there_is_said_before_anything_is_started(
+    factory: Factory, tmp_path: Path, name: str, came: str
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = factory("ui", "--tasks", tmp_path / name, "--out", tmp_path / "outputs", "--port", "0")
+    assert (done.code, done.out) == (1, "")
+    assert f"{tmp_path / name}: expected a folder that holds the task folders, got {came}" in done.err
+    assert "--tasks" in done.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_folder_without_a_task_is_warned_of_and_one_with_a_task_is_not(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "tasks" / "notes").mkdir(parents=True)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    make_task(tmp_path / "others" / "mine")
+    for tasks in ("tasks", "others"):
+        with pytest.raises(FactoryError), pages(tmp_path / tasks, tmp_path / "file", Ports(0, 0, 0), said.append):
+            pass
+    (warning,) = said
+    assert warning.startswith(f"warning: no task folder (DIR/spec.yaml) in {tmp_path / 'tasks'}")
+
+
+@pytest.mark.parametrize("name", ["", "   ", "\u00a0\t\n"])
+def test_an_approval_without_a_name_is_refused_by_the_schema_that_prefect_checks(name: str) -> None:
+    from prefect.utilities import schema_tools
+
+    from flows.approval import Approval
+
+    schema = Approval.model_json_schema()
+    schema_tools.validate({"name": " 李 "}, schema, raise_on_error=True)
+    with pytest.raises(schema_tools.ValidationError, match="field 'name'"):
+        schema_tools.validate({"name": name}, schema, raise_on_error=True)
+
+
 # Ending
 
 

@@ -131,8 +131,10 @@ def test_a_person_says_no_and_that_is_kept(site: Site) -> None:
     shown = site.artifacts(run)
     assert {"quick-rows", "quick-spent", "quick-scores", "quick-verdict"} <= set(shown)
     assert "/quick/release/" in shown["quick-verdict"]
-    without_name = site.ask(f"/flow_runs/{run}/resume", {"run_input": {"approve": True, "name": ""}})
-    assert (without_name["status"], site.state(run)["name"]) == ("REJECT", "Paused")
+    for blank in ("", "   ", "\u00a0\t"):
+        without_name = site.ask(f"/flow_runs/{run}/resume", {"run_input": {"approve": True, "name": blank}})
+        assert (without_name["status"], site.state(run)["name"]) == ("REJECT", "Paused")
+        assert "field 'name'" in without_name["details"]["reason"]
     said = {"approve": False, "name": "Ann", "note": "wrong on <questions>"}
     site.wait_for(lambda: site.ask(f"/flow_runs/{run}/resume", {"run_input": said}).get("status") == "ACCEPT")
     assert site.wait_until(run, "Completed")["message"].startswith("Version 1 stays a candidate, says Ann.")
@@ -190,3 +192,16 @@ def test_a_second_one_for_the_same_outputs_is_refused(site: Site) -> None:
         pages(site.tasks, site.outputs, Ports(0, 0, 0), lambda message: None),
     ):
         pass
+
+
+def test_no_page_of_another_site_starts_a_run_or_reads_one(site: Site) -> None:
+    import httpx
+
+    url = f"{site.url}/deployments/{site.deployment('build')}/create_flow_run"
+    body, n_before = b'{"parameters": {"task": "quick"}}', len(site.ask("/flow_runs/filter", {}))
+    foreign = {"origin": "http://evil.example", "sec-fetch-site": "cross-site"}
+    assert httpx.post(url, content=body, headers=foreign).status_code == 403
+    rebound = {"host": f"evil.example:{httpx.URL(url).port}"}
+    assert httpx.post(url, content=body, headers=rebound).status_code == 421
+    assert httpx.get(site.url.removesuffix("api") + "v2/", headers=rebound).status_code == 421
+    assert len(site.ask("/flow_runs/filter", {})) == n_before
