@@ -260,7 +260,7 @@ def test_an_arm_is_a_valid_spec_that_differs(name: str) -> None:
     changed = ARMS[name].change(spec)
     assert changed is not None
     assert changed != spec
-    assert Spec.model_validate_json(changed.model_dump_json()) == changed
+    assert Spec.model_validate_json(changed.model_dump_json()).model_dump() == changed.model_dump()
     for plugin in changed.synthesis.strategies:
         assert STRATEGIES[plugin.name].options(**plugin.params).genre == "article"
 

@@ -35,8 +35,11 @@ class Site:
     def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
         import httpx
 
-        found = httpx.request("GET" if question is None else "POST", self.url + path, json=question, timeout=60)
-        return found.json()
+        while True:
+            found = httpx.request("GET" if question is None else "POST", self.url + path, json=question, timeout=60)
+            if found.status_code != 503:  # what Prefect's server says when SQLite is busy: its own clients ask again
+                return found.json()
+            time.sleep(0.2)
 
     def start(self, name: str, **given: Any) -> str:
         found = self.ask(f"/deployments/{self.deployment(name)}/create_flow_run", {"parameters": given})
