@@ -104,7 +104,7 @@ def _options(
     examples. Add --debug to any command for the traceback of an error.
 
     Exit codes: 0 done, 1 an error, 2 the task folder or the command line is wrong, 130 stopped by Ctrl-C (the same
-    command goes on). 3 and 4 are answers of `verdict` and `watch`.
+    command goes on). 3 to 5 are answers of `verdict` and `watch`.
 
     Examples:
         factory check tasks/tiny

@@ -129,7 +129,7 @@ AS_THE_SPEC_SAYS = Wishes()
 
 @contextmanager
 def running(task_: Task, outputs: Path, *, wanted: int | None = None) -> Iterator[tuple[Steps, Mapping[str, Teacher]]]:
-    """Lend a runner whose stages Prefect shows, and all teachers; the run is noted as finished when the block ends.
+    """Lend a runner whose stages Prefect shows, and all teachers; who uses it says when the run is finished.
 
     Args:
         task_: What is worked on.

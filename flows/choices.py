@@ -42,6 +42,12 @@ def report_link(release: Path) -> str | None:
     return f"{served}/{release.relative_to(outputs).as_posix()}/report.html"
 
 
+def report_line(release: Path) -> str:
+    """Return Markdown that leads to a release's report: a link where there can be one, else its place."""
+    link = report_link(release)
+    return f"[Open the report]({link})" if link else f"The report: `{release / 'report.html'}`"
+
+
 def task_names() -> list[str]:
     """Return the names of the task folders."""
     return sorted(path.parent.name for path in tasks_folder().glob(f"*/{SPEC_FILE}"))

@@ -15,7 +15,7 @@ from prefect.states import Completed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import Field
 
-from factory.check import check_task
+from factory.check import Task, check_task
 from factory.release.registry import Registry
 from flows.approval import ask_for_approval
 from flows.build import Wishes, run_build
@@ -29,7 +29,16 @@ Number = Annotated[int, Field(ge=0)]
 Money = Annotated[float, Field(ge=0)]
 """Of both, 0 is a form's way to leave it to the spec."""
 FROM_SPEC: Literal["as the spec says"] = "as the spec says"
+Promotion = Literal["as the spec says", "gate", "ask"]
 FilePath = Annotated[str, Field(min_length=1)]
+
+
+def _wishes(most_calls: int, most_usd: float, promotion: Promotion = FROM_SPEC) -> Wishes:
+    return Wishes(most_calls or None, most_usd or None, None if promotion == FROM_SPEC else promotion)
+
+
+def _bounded(task: str, most_calls: int, most_usd: float) -> Task:
+    return _wishes(most_calls, most_usd).applied_to(check_task(tasks_folder() / task))
 
 
 @flow(name="build", flow_run_name="build {task}")
@@ -37,7 +46,7 @@ def build(
     task: TaskName,
     most_calls: Number = 0,
     most_usd: Money = 0.0,
-    promotion: Literal["as the spec says", "gate", "ask"] = FROM_SPEC,
+    promotion: Promotion = FROM_SPEC,
 ) -> State[Any]:
     """Build, judge, package and register a small model. Cancelled or failed, the same run again goes on.
 
@@ -51,7 +60,7 @@ def build(
         The state of the run, with the verdict.
     """
     with ends_when_told():
-        wishes = Wishes(most_calls or None, most_usd or None, None if promotion == FROM_SPEC else promotion)
+        wishes = _wishes(most_calls, most_usd, promotion)
         outcome = run_build(tasks_folder() / task, outputs_folder(), wishes)
         return Completed(message=_approved(outcome))
 
@@ -72,7 +81,7 @@ def improve(
     log: str = "",
     most_calls: Number = 0,
     most_usd: Money = 0.0,
-    promotion: Literal["as the spec says", "gate", "ask"] = FROM_SPEC,
+    promotion: Promotion = FROM_SPEC,
 ) -> State[Any]:
     """Fill the newest order of `factory watch`: take the texts it asks for, build, and compare with what was watched.
 
@@ -89,7 +98,7 @@ def improve(
     with ends_when_told():
         folder, outputs = tasks_folder() / task, outputs_folder()
         filled = fill_order(folder, outputs, log=Path(log) if log else None)
-        wishes = Wishes(most_calls or None, most_usd or None, None if promotion == FROM_SPEC else promotion)
+        wishes = _wishes(most_calls, most_usd, promotion)
         outcome = run_build(folder, outputs, wishes)
         compared = compared_with_watched(outputs, filled.order, outcome.version.version)
         on_gold = f" On the holdout, {compared.sentence}." if compared is not None else ""
@@ -115,7 +124,7 @@ def label(
         The state of the run, with the file.
     """
     with ends_when_told():
-        checked = Wishes(most_calls or None, most_usd or None).applied_to(check_task(tasks_folder() / task))
+        checked = _bounded(task, most_calls, most_usd)
         return Completed(message=label_rows(checked, outputs_folder(), n_rows or None))
 
 
@@ -138,7 +147,7 @@ def augment(
         The state of the run, with the file.
     """
     with ends_when_told():
-        checked = Wishes(most_calls or None, most_usd or None).applied_to(check_task(tasks_folder() / task))
+        checked = _bounded(task, most_calls, most_usd)
         return Completed(message=augment_rows(checked, outputs_folder(), per_label or None))
 
 

@@ -29,7 +29,7 @@ from factory.events import (
 from factory.spec import Spec
 from factory.spec_teacher import Budget
 from factory.store import Artifact
-from flows.choices import report_link
+from flows.choices import report_line
 from flows.outcome import Outcome
 from flows.titles import title_of
 
@@ -242,8 +242,7 @@ def verdict_markdown(outcome: Outcome) -> str:
     """Return the verdict as Markdown; whatever comes from the data is escaped."""
     judged = outcome.judged
     head = judged.decision.sentence if judged else outcome.sentence
-    link = report_link(outcome.folder)
-    report = f"[Open the report]({link})" if link else f"The report: `{outcome.folder / 'report.html'}`"
+    report = report_line(outcome.folder)
     aliases = ", ".join(outcome.version.aliases) or "none"
     parts = [
         f"# {escaped(head)}",

@@ -22,10 +22,10 @@ from factory.serving.comparison import Comparison, compare
 from factory.serving.predictor import load
 from factory.serving.watch import Logged, read_log
 from factory.spec import ORDERED_FILE
+from factory.texts import fold
+from flows.review_rows import measured_texts
 
 ORDERS = "orders"
-MEASURED = ("holdout", "calibration")
-"""Data files whose texts nothing is trained on."""
 NOT_FOUND = "is named by the order and not in the log"
 
 
@@ -99,9 +99,7 @@ def fill_order(folder: Path, outputs: Path, *, order: Path | None = None, log: P
     samples, n_lost = _samples(path, wanted, logged)
     by_label = _texts_by_label(wanted, logged, set(samples), outputs, seed=spec.seed) if logged else {}
     texts = {} if "ordered" not in task.files else _texts_of(task.files["ordered"])
-    measured = {
-        key: text for name in MEASURED if name in task.files for key, text in _texts_of(task.files[name]).items()
-    }
+    measured = measured_texts(folder, spec)
     n_before, left_out = len(texts), Counter({NOT_FOUND: n_lost} if n_lost else {})
     for text in (*samples, *(text for some in by_label.values() for text in some)):
         if why := _why_unfit(text, measured):
@@ -134,13 +132,13 @@ def _texts_of(file: DataFile) -> dict[str, str]:
     return {row_id(text): text for text in read_rows(file.path, labels=None, origin=Origin.SILVER)["text"]}
 
 
-def _why_unfit(text: str, measured: Mapping[str, str]) -> str:
+def _why_unfit(text: str, measured: frozenset[str]) -> str:
     """Say why a text of production can be no row of the task; empty when it can."""
     try:
         text_of({"text": text})
     except WrongRow as error:
         return str(error)
-    return "is a gold row, which is only measured on" if row_id(text) in measured else ""
+    return "is a gold row, which is only measured on" if fold(text) in measured else ""
 
 
 def _texts_by_label(

@@ -18,7 +18,7 @@ from factory.store import Artifact
 from flows.augmentation import VARIED_KEYS, augment, gather_real
 from flows.build import Steps, running
 from flows.cascading import set_calibration_aside
-from flows.choices import report_link
+from flows.choices import report_line
 from flows.following import escaped, publish_markdown, publish_table
 from flows.pool import label_pool, settle
 from flows.recipe import read_file
@@ -162,9 +162,7 @@ def judge_model(outputs: Path, model: str, version: str | None, folder: Path) ->
     settings, prices = (spec.verdict, spec.teacher.known_prices) if spec else (VerdictSpec(), None)
     found = read_verdict(outputs, model, version, settings, prices)
     release = Registry(outputs).resolve(model, version)
-    link = report_link(release)
-    report = f"[Open the report]({link})" if link else f"The report: `{release / 'report.html'}`"
     lines = [f"- {escaped(name)}: {escaped(value)}" for name, value in figures(found)]
-    text = "\n".join([f"# {escaped(found.decision.sentence)}", "", report, "", *lines, ""])
+    text = "\n".join([f"# {escaped(found.decision.sentence)}", "", report_line(release), "", *lines, ""])
     publish_markdown(text, f"{model}-verdict", "The verdict")
     return found.decision.sentence

@@ -1,13 +1,16 @@
 """/v1/predict and /v1/explain."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import to_json
 
+from factory.release.predict import Answer
 from factory.serving.explain import cut, explanation, without_each
 from factory.serving.http.guard import TRACE, Trace
+from factory.serving.http.live import Opened
 from factory.serving.http.problems import documented
 from factory.serving.http.service import MAX_TEXTS, Service, Text
 
@@ -86,9 +89,7 @@ def predicting(service: Service) -> APIRouter:
     async def predict(request: Request, body: PredictBody) -> Response:
         """Label texts with the champion."""
         opened, answers = await service.answer(body.texts, request.scope[TRACE])
-        left_out = set() if body.probabilities else {"probabilities"}
-        shown = [{key: value for key, value in answer.items() if key not in left_out} for answer in answers]
-        return _json({"name": opened.name, "version": opened.version, "answers": shown})
+        return answered(opened, answers, probabilities=body.probabilities)
 
     @router.post("/explain", response_model=Explained)
     async def explain(request: Request, body: ExplainBody) -> Response:
@@ -103,6 +104,13 @@ def predicting(service: Service) -> APIRouter:
         return _json({"name": opened.name, "version": opened.version, **found})
 
     return router
+
+
+def answered(opened: Opened, answers: Sequence[Answer], *, probabilities: bool) -> Response:
+    """Write down what one version answers, with the probabilities of all labels only where they were asked for."""
+    left_out = set() if probabilities else {"probabilities"}
+    shown = [{key: value for key, value in answer.items() if key not in left_out} for answer in answers]
+    return _json({"name": opened.name, "version": opened.version, "answers": shown})
 
 
 def _json(value: object) -> Response:

@@ -5,12 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
-from pydantic_core import to_json
 
 from factory.release.predict import ArtifactError, Predictor, WrongInput
 from factory.serving.example import example_row
 from factory.serving.http.guard import TRACE, Trace
-from factory.serving.http.predicting import Body, Labelled, Predicted
+from factory.serving.http.predicting import Body, Labelled, Predicted, answered
 from factory.serving.http.problems import Problem, documented, wrong_row
 from factory.serving.http.service import MAX_TEXTS, Service
 
@@ -92,9 +91,7 @@ def rows_of_table(service: Service) -> APIRouter:
     async def predict(request: Request, body: RowsBody) -> Response:
         """Answer rows of the table with the champion."""
         opened, answers = await service.answer(body.rows, request.scope[TRACE])
-        left_out = set() if body.probabilities else {"probabilities"}
-        shown = [{key: value for key, value in answer.items() if key not in left_out} for answer in answers]
-        return _json({"name": opened.name, "version": opened.version, "answers": shown})
+        return answered(opened, answers, probabilities=body.probabilities)
 
     @router.post("/explain")
     async def explain(request: Request, body: RowBody) -> dict[str, Any]:
@@ -126,7 +123,3 @@ def rows_of_table(service: Service) -> APIRouter:
 def _only_rows(what: str) -> Problem:
     wanted = 'POST /v1/predict with {"rows": [{"column": cell, ...}]}; GET /openapi.json names the columns'
     return Problem(400, "unsupported", f"this model answers rows of a table and no {what}: {wanted}", param="model")
-
-
-def _json(value: object) -> Response:
-    return Response(to_json(value), media_type="application/json")
