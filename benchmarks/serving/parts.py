@@ -1,10 +1,12 @@
 """The measurements, each a function from a `Bench` to lines of a table."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,5 +165,7 @@ def mlflow_serving(bench: Bench) -> Iterator[int]:
     program = "from mlflow.cli import cli; cli()"
     command = [sys.executable, "-c", program, "models", "serve", "-m", f"models:/{MINILM}/1", "-p", str(port)]
     command += ["--env-manager", "local"]
-    with running(command, port, "/ping", {"MLFLOW_TRACKING_URI": Registry(bench.outputs).uri}):
+    # MLflow starts `uvicorn` by its name, wherever the path leads.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with running(command, port, "/ping", {"MLFLOW_TRACKING_URI": Registry(bench.outputs).uri, "PATH": path}):
         yield port

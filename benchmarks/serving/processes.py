@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -31,7 +31,8 @@ def running(command: list[str], port: int, path: str, environment: dict[str, str
                 time.sleep(0.2)
         yield process.pid
     finally:
-        os.killpg(process.pid, 15)  # of the session that was made above: MLflow starts children of its own
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, 15)  # of the session that was made above: MLflow starts children of its own
         process.wait(60)
 
 
