@@ -143,9 +143,16 @@ class Predictor:
         return np.asarray(self._session.run(["logits"], feeds)[0])
 
     def _each(self, run: Callable[[Any], NDArray[np.float32]], parts: Sequence[Any]) -> Iterator[NDArray[np.float32]]:
-        """Run the graph on each part, in order, side by side where there are several.
+        """Return what the graph says of each part, in order; several are run side by side.
 
         Two small runs with a thread each are twice as fast as a large one whose every operator two threads share.
+
+        Args:
+            run: Of a part, what the graph says.
+            parts: Batches of texts, or where chunks of rows start.
+
+        Returns:
+            An array a part.
         """
         if len(parts) < 2 or _n_cores() < 2:
             return map(run, parts)
