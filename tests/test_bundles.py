@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import runpy
 import shutil
 import signal
 import socket
@@ -74,6 +75,16 @@ def test_it_answers_as_the_release_does(
     assert [answer["label"] for answer in answers] == [answer["label"] for answer in expected(release)]
     found, wanted = ([answer["probability"] for answer in some] for some in (answers, expected(release)))
     assert found == pytest.approx(wanted, abs=0.02 if kind == "openvino" else 1e-9)
+
+
+def test_openvino_answers_many_texts_side_by_side(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
+    program = runpy.run_path(str(bundles["openvino"] / "predict_openvino.py"))["open_predictor"](bundles["openvino"])
+    texts = [f"{'play jazz ' * (number % 40)}{number}" for number in range(2000)]
+    together = program.predict_proba(texts)
+    alone = np.concatenate([program.predict_proba([text]) for text in texts[::100]])
+    np.testing.assert_allclose(together[::100], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", BUNDLES)
