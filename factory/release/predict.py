@@ -34,6 +34,8 @@ REJECTING_VERSION = 2
 """Of an artifact that may say `abstained`; a program that reads version 1 only would answer instead."""
 BATCH_CELLS = 512
 """Inputs in one run of the graph, padding included: 32 texts of 16 tokens. More leave the processor's cache."""
+LEAST_CELLS = 64
+"""In a run, where there are more runs than one: fewer are not worth a thread of their own."""
 CHUNK_TEXTS = 2048
 """Texts whose inputs are in memory at once."""
 
@@ -334,11 +336,12 @@ def _char_ngrams(text: str, shortest: int, longest: int) -> Iterator[str]:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
-    """Yield positions of rows of similar length, longest first, so that little is padded."""
+    """Yield positions of rows of similar length, longest first, so that little is padded; few rows go to all cores."""
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    cells = min(BATCH_CELLS, max(LEAST_CELLS, math.ceil(sum(lengths) / _n_cores())))
     start = 0
     while start < len(order):
-        size = max(1, BATCH_CELLS // max(1, lengths[order[start]]))
+        size = max(1, cells // max(1, lengths[order[start]]))
         yield order[start : start + size]
         start += size
 
