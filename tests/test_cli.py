@@ -371,6 +371,15 @@ def test_models_lists_versions_with_their_folders(factory: Factory, model: Model
     assert said.startswith("version 1  candidate,champion  accuracy ")
     assert said.splitlines()[0].endswith(version["path"])
     assert "built and past its gate by " in said.splitlines()[1]
+    assert factory("models", "--out", model.outputs).out == f"scripted {said}"
+
+
+@pytest.mark.slow
+def test_models_without_a_name_and_without_a_model_says_so(factory: Factory, tmp_path: Path) -> None:
+    done = factory("models", "--out", tmp_path)
+    assert done.code == 1
+    assert f"{tmp_path}: no model is registered here" in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from factory.commands.bulk import is_bulk, predict_files
+from factory.commands.completion import model_names
 from factory.commands.options import DEFAULT_OUTPUTS, AsJson, Name, Outputs, Version, only_text, print_json
 from factory.errors import FactoryError
 
@@ -108,21 +109,34 @@ def _answer(model: "Answering", asked: list[str] | None, in_: Path | None, to: P
             typer.echo(f"{in_short(answer)}\t{tier}{text}")
 
 
-def models(name: Name, out: Outputs = DEFAULT_OUTPUTS, json_: AsJson = False) -> None:
-    """List the versions of a built model with their aliases, scores and folders.
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Name of a built task; default: all.", autocompletion=model_names),
+    ] = None,
+    out: Outputs = DEFAULT_OUTPUTS,
+    json_: AsJson = False,
+) -> None:
+    """List the versions of a built model, or of all, with their aliases, scores and folders.
 
-    Example: factory models snips_intent
+    Examples:
+        factory models
+
+        factory models snips_intent
     """
     from factory.release.registry import Registry
 
-    versions = Registry(out).versions(name)
+    registry = Registry(out)
+    versions = [version for one in ([name] if name else registry.names()) for version in registry.versions(one)]
     if not versions:
-        raise FactoryError(f"{name}: no version is registered in {out}", hint=f"factory build tasks/{name}")
+        said = f"{name}: no version is registered in {out}" if name else f"{out}: no model is registered here"
+        raise FactoryError(said, hint=f"factory build tasks/{name or 'NAME'}")
     if json_:
         print_json([{**version.model_dump(mode="json"), "path": str(out / version.path)} for version in versions])
         return
     for version in versions:
         scores = "  ".join(f"{score} {value:.3f}" for score, value in sorted(version.metrics.items()))
-        typer.echo(f"version {version.version}  {','.join(version.aliases) or '-'}  {scores}  {out / version.path}")
+        head = f"version {version.version}" if name else f"{version.name} version {version.version}"
+        typer.echo(f"{head}  {','.join(version.aliases) or '-'}  {scores}  {out / version.path}")
         for move in version.moves:
             typer.echo(f"  {'' if move.how == 'reject' else 'champion '}{move.summary}")

@@ -174,6 +174,21 @@ class Registry:
             make_champion(client, versions, before.version, how="rollback", note=note)
             return numbered(self._ask(client, name), before.version)
 
+    def names(self) -> list[str]:
+        """List the tasks that have versions.
+
+        Returns:
+            In alphabetical order; none where nothing was registered.
+
+        Raises:
+            FactoryError: MLflow cannot be reached.
+        """
+        database = self._database()
+        if database is not None and not database.exists():
+            return []
+        with self.client() as client:
+            return sorted(one.name for one in client.search_registered_models(max_results=1000))
+
     def versions(self, name: str) -> tuple[Version, ...]:
         """List the versions of a task.
 
