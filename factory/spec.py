@@ -126,6 +126,9 @@ class CascadeSpec(Model):
     """Probability that the promise does not hold."""
     n_rows: Annotated[int, Field(ge=3)] = 1000
     """Rows of the pool that the teacher labels to choose the thresholds on, where there is no `data.calibration`."""
+    self_verification: bool = False
+    """The teacher says of each answer it gives whether it is right, and where it is not sure enough nobody answers:
+    `abstained`. The promise is then one about the answers that are given. Needs `accuracy` and `data.calibration`."""
 
     @field_validator("tiers")
     @classmethod
@@ -135,6 +138,17 @@ class CascadeSpec(Model):
         if TEACHER_TIER in tiers[:-1]:
             raise ValueError("the teacher is the dearest tier: put it last")
         return tiers
+
+    @model_validator(mode="after")
+    def _check_verification(self) -> "CascadeSpec":
+        if self.self_verification and self.tiers[-1] != TEACHER_TIER:
+            raise ValueError("self_verification: the teacher verifies its own answers: name it last among the tiers")
+        if self.self_verification and self.accuracy is None:
+            raise ValueError(
+                "self_verification: answers are given up so that those that are given are right: say under accuracy "
+                "how many of them"
+            )
+        return self
 
     @property
     def loss_margin(self) -> float | None:
@@ -283,6 +297,11 @@ class Spec(Model):
         if self.data.calibration is None and self.data.pool is None:
             raise ValueError(
                 "cascade: thresholds are chosen on real rows: name them under data.calibration or data.pool"
+            )
+        if self.cascade.self_verification and self.data.calibration is None:
+            raise ValueError(
+                "cascade: self_verification: whether the teacher is right only people can tell: name rows that they "
+                "labelled under data.calibration"
             )
         return self
 

@@ -11,13 +11,16 @@ from factory.curation.set_aside import SET_ASIDE, SetAsideParams
 from factory.errors import FactoryError
 from factory.evaluation.cascade import CASCADE, CascadeChoice, CascadeParams
 from factory.evaluation.sample import SAMPLE, SampleParams
-from factory.labelling.annotate import ANNOTATE, AnnotateParams, annotate_texts
+from factory.evaluation.verification import Verification
+from factory.labelling.annotate import ANNOTATE, AnnotateParams, AskParams, annotate_texts
+from factory.labelling.asking import Annotation
+from factory.labelling.self_verify import SELF_VERIFY, verify_answers
 from factory.records import Rows
 from factory.release.answer import ANSWER, AnswerParams
 from factory.release.cascade_file import CascadeFile
 from factory.release.export import Exported
 from factory.release.predict import Answer
-from factory.serving.cascade import Fallback
+from factory.serving.cascade import Fallback, Verified
 from factory.spec import TEACHER_TIER, load_spec
 from factory.store import Artifact
 from factory.teacher import Abstain, Teacher, open_teacher
@@ -88,6 +91,10 @@ def choose_cascade(
         asked = AnnotateParams(description=spec.description, labels=spec.labels)
         silver = run(named(ANNOTATE, "cascade"), asked, inputs={"rows": rows}, resources={"teacher": teacher})
         inputs |= {"teacher": silver} if is_gold else {"teacher": silver, "rows": silver}
+        if cascade.self_verification:
+            wanted = AskParams(description=spec.description, labels=spec.labels)
+            asking_again = named(SELF_VERIFY, "cascade")
+            inputs["verified"] = run(asking_again, wanted, inputs={"rows": silver}, resources={"teacher": teacher})
     tiers = {name: exported(name) for name in cascade.tiers if name != TEACHER_TIER}
     for name, student in tiers.items():
         stage = named(ANSWER, f"cascade-{name}")
@@ -129,9 +136,32 @@ def asking(folder: Path, described: CascadeFile, outputs: Path) -> Iterator[Fall
 
         def ask(texts: Sequence[str]) -> list[Answer | None]:
             judged = annotate_texts(params, texts, teacher, stage="cascade")
-            return [_as_answer(one.answer, params.names) for one in judged]
+            answers = [_as_answer(one.answer, params.names) for one in judged]
+            if described.verification is None:
+                return answers
+            return _verified(params, texts, answers, teacher, described.verification)
 
         yield ask
+
+
+def _verified(
+    params: AskParams,
+    texts: Sequence[str],
+    answers: Sequence[Answer | None],
+    teacher: Teacher,
+    verification: Verification,
+) -> list[Answer | None]:
+    """Add to each answer how sure the teacher is of it."""
+    given = {at: answer for at, answer in enumerate(answers) if answer is not None}
+    verified = list(answers)
+    if not given:
+        return verified
+    labels = [answer["label"] for answer in given.values()]
+    judged = verify_answers(params, [texts[at] for at in given], labels, teacher, stage="cascade")
+    for (at, answer), one in zip(given.items(), judged, strict=True):
+        yes = one.answer.probs[0] if isinstance(one.answer, Annotation) and one.answer.probs else None
+        verified[at] = Verified(**answer, confidence=verification.confidence(yes))
+    return verified
 
 
 def _as_answer(answer: Any, labels: Sequence[str]) -> Answer | None:

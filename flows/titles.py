@@ -45,6 +45,7 @@ TITLES = {
     "robustness": "disturb the texts",
     "sample": "draw a sample for the teacher:",
     "select": "choose rows of the pool, part",
+    "self-verify-cascade": "the teacher verifies its answers for the cascade",
     "self-train": "let a student label the rest of the pool",
     "set-aside": "set rows aside:",
     "things": "the teacher lists things to write about",

@@ -13,10 +13,11 @@ from factory.errors import ArtifactCorrupt, ArtifactMissing, FactoryError
 from factory.evaluation.cascade import choose_thresholds
 from factory.release.cascade_file import CASCADE_FILE, CascadeFile, describe, read_cascade
 from factory.release.predict import Answer
-from factory.serving.cascade import Cascade, Tier, open_cascade
+from factory.serving.cascade import Cascade, Tier, Verified, open_cascade
 from factory.spec import CascadeSpec
 from tests.released import exported
 from tests.test_cascade import draw
+from tests.test_self_verification import verifying
 
 
 def say(label: str, probability: float) -> Answer:
@@ -100,6 +101,29 @@ def test_every_text_gets_the_answer_of_its_own_tier(texts: list[str], first: flo
         assert answer["tier"] == ("a" if probability >= first else "b" if probability >= second else "c")
 
 
+def test_a_teacher_that_is_not_sure_of_its_own_answer_abstains_and_keeps_what_it_said() -> None:
+    tiers = [Tier("small", 0.9, Told("small")), Tier("teacher", 0.6, None)]
+
+    def verified(texts: Sequence[str]) -> list[Answer | None]:
+        sure = {"0.1": 0.7, "0.2": 0.59, "0.3": 0.0}
+        return [None if text == "0.4" else Verified(**say("teacher", 1.0), confidence=sure[text]) for text in texts]
+
+    answers = Cascade(tiers, fallback=verified).predict(["0.95", "0.1", "0.2", "0.3", "0.4"])
+    assert [answer["tier"] for answer in answers] == ["small", "teacher", "teacher", "teacher", "small"]
+    assert [answer.get("abstained") for answer in answers] == [None, None, True, True, None]
+    assert [answer.get("confidence") for answer in answers] == [None, 0.7, 0.59, 0.0, None]
+    assert [answer["unanswered"] for answer in answers] == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize("confidence", [{}, {"confidence": None}, {"confidence": "0.9"}])
+def test_an_answer_that_nobody_verified_is_refused_where_the_threshold_is_one_of_verified_answers(
+    confidence: dict[str, Any],
+) -> None:
+    tiers = [Tier("small", 0.9, Told("small")), Tier("teacher", 0.6, None)]
+    with pytest.raises(FactoryError, match="chosen for verified answers"):
+        Cascade(tiers, fallback=lambda texts: [{**say("teacher", 1.0), **confidence}]).predict(["0.1"])  # type: ignore[list-item]  # on purpose
+
+
 def test_a_label_that_the_students_lack_is_an_error_and_no_answer() -> None:
     tiers = [Tier("small", 0.9, Told("small")), Tier("teacher", None, None)]
     with pytest.raises(FactoryError, match="teacher answered 'renamed', and the release knows small, large"):
@@ -135,7 +159,7 @@ def write(folder: Path, content: object) -> Path:
 def test_the_file_that_is_written_today_can_be_read_for_ever(tmp_path: Path) -> None:
     described = read_cascade(write(tmp_path, FILE))
     assert [tier.folder for tier in described.tiers] == ["tiers/static-embedding", ".", None]
-    assert described.model_dump(mode="json") == FILE
+    assert described.model_dump(mode="json") == {**FILE, "verification": None}
     assert described.calls_teacher
 
 
@@ -146,6 +170,13 @@ def test_the_file_that_is_written_today_can_be_read_for_ever(tmp_path: Path) -> 
         ({"tiers": []}, "tiers: .*at least 1"),
         ({"tiers": TIERS[:2]}, "every tier but the last has a threshold, and the last has none"),
         ({"tiers": [TIERS[2], TIERS[1]]}, "every tier but the last has a threshold"),
+        ({"verification": {"slope": 1.0, "intercept": 0.0}}, "the last has none unless it is verified"),
+        ({"tiers": [TIERS[0], {**TIERS[2], "threshold": 0.5}]}, "the last has none unless it is verified"),
+        (
+            {"tiers": TIERS[:2], "verification": {"slope": 1.0, "intercept": 0.0}},
+            "nobody verifies answers but the teacher",
+        ),
+        ({"verification": {"slope": "NaN", "intercept": 0.0}}, "verification.slope"),
         ({"tiers": TIERS[2:]}, "the teacher needs a student before it"),
         ({"tiers": [{**TIERS[0], "name": "../../etc"}, TIERS[2]]}, "'../../etc' is no name of a student"),
         ({"tiers": [{**TIERS[0], "name": "/etc"}, TIERS[2]]}, "is no name of a student"),
@@ -182,6 +213,18 @@ def test_a_choice_becomes_a_file_in_which_a_student_stands_in_for_the_teacher() 
     certain = choose_thresholds(draw(6000, seed=3), CascadeSpec(tiers=("static", "blend", "teacher"), within=0.02))
     names = [tier.name for tier in describe(certain, released="blend", teacher="embedded:x").tiers]
     assert names == [tier.name for tier in certain.rule]
+
+
+def test_a_choice_with_self_verification_becomes_a_file_that_says_how_to_be_as_sure() -> None:
+    goal = CascadeSpec(tiers=("blend", "teacher"), accuracy=0.97, self_verification=True)
+    choice = choose_thresholds(verifying(3_000, seed=1), goal)
+    described = describe(choice, released="blend", teacher="embedded:x")
+    assert described.tiers[-1].name == "teacher"
+    assert described.tiers[-1].threshold == choice.rule[-1].threshold is not None
+    assert described.verification == choice.verification is not None
+    assert CascadeFile.model_validate_json(described.model_dump_json()) == described
+    modest = choose_thresholds(verifying(3_000, seed=1), goal.model_copy(update={"accuracy": 0.5}))
+    assert describe(modest, released="blend", teacher="embedded:x").verification is None
 
 
 def test_a_release_opens_its_tiers(tmp_path: Path) -> None:

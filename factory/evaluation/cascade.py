@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from factory.errors import FactoryError
@@ -16,6 +17,7 @@ from factory.evaluation.policies import NEVER, Cascades, Ints, Tier
 from factory.evaluation.promise import promise_of, rows_needed
 from factory.evaluation.result import JsonResult, Number, Part
 from factory.evaluation.thresholds import Search, search
+from factory.evaluation.verification import NOTHING_SAID, UNVERIFIED, Verification
 from factory.records import ABSTAIN, MAY_PASS, Predictions, Rows
 from factory.spec import TEACHER_TIER, CascadeSpec, Model
 from factory.store import Stage
@@ -26,7 +28,8 @@ class TierRule(Part):
 
     name: str
     threshold: Number | None
-    """It answers where its calibrated probability is at least this; null for the last, which answers the rest."""
+    """It answers where its calibrated probability is at least this; null for the last, which answers the rest. Where
+    the last has one, nobody answers what is below."""
     share: Number
     """Of the test rows, those it answered."""
 
@@ -35,10 +38,11 @@ class CurvePoint(Part):
     """Some thresholds, and what they give on the test rows, by which they were not chosen."""
 
     thresholds: tuple[Number | None, ...]
-    """One for each tier but the last; null where it never answers."""
+    """One for each tier but the last, and for that too where it verifies its answers; null where it never answers."""
     last_share: Number
     """Of the test rows, those that reach the last tier."""
     accuracy: Estimate
+    """On the rows that are answered."""
     p_value: Number | None
     """Of the hypothesis that these thresholds break the promise; null where the testing had ended before."""
     is_certified: bool
@@ -63,12 +67,16 @@ class CascadeChoice(JsonResult):
     """Rows in all without which no thresholds could be certified, even if none erred."""
     accuracy: Estimate
     last_share: Estimate
+    abstained: Estimate | None
+    """Of the test rows, the share that nobody answers; accuracy is of the others. Null where nothing is verified."""
     versus_best: Estimate
     """Accuracy minus that of the best tier, on the same test rows."""
     tiers: dict[str, Estimate]
     """Accuracy of each tier alone, on the test rows."""
     curve: tuple[CurvePoint, ...]
     """From the cheapest to the dearest."""
+    verification: Verification | None
+    """What makes a confidence of the last tier's verification; null where nothing is verified."""
 
     @property
     def calls_teacher(self) -> bool:
@@ -79,6 +87,7 @@ class CascadeChoice(JsonResult):
     def summary(self) -> str:
         """One line for a person."""
         tiers = ", ".join(f"{one.name} {100 * one.share:.0f} %" for one in self.rule)
+        tiers += "" if self.abstained is None else f", nobody {100 * self.abstained.value:.0f} %"
         kind = "certified" if self.is_certified else "not certified"
         return f"{tiers}: accuracy {self.accuracy.value:.3f}, {kind} on {self.n_test:,} rows"
 
@@ -109,6 +118,7 @@ def choose_thresholds(
         n_needed=rows_needed(goal),
         **_measured(cascades, found.chosen, test),
         curve=tuple(_point(found, policy, goal) for policy in found.frontier),
+        verification=found.verification,
     )
 
 
@@ -116,11 +126,11 @@ def _rule(cascades: Cascades, policy: int, test: Ints) -> tuple[TierRule, ...]:
     """Leave out tiers that never answer, and those that nothing reaches."""
     answered = cascades.answered_by[policy, test]
     thresholds = [*cascades.thresholds[policy].tolist(), 0.0]
-    last = thresholds.index(0.0)
+    last = min(thresholds.index(0.0), len(cascades.tiers) - 1)
     return tuple(
         TierRule(
             name=cascades.tiers[position].name,
-            threshold=None if position == last else thresholds[position],
+            threshold=None if thresholds[position] == 0 else thresholds[position],
             share=float((answered == position).mean()),
         )
         for position in range(last + 1)
@@ -128,33 +138,48 @@ def _rule(cascades: Cascades, policy: int, test: Ints) -> tuple[TierRule, ...]:
     )
 
 
-def _measured(cascades: Cascades, policy: int, test: Ints) -> dict[str, Estimate | dict[str, Estimate]]:
-    right = cascades.is_right(policy)[test].astype(np.int64)
+def _measured(cascades: Cascades, policy: int, test: Ints) -> dict[str, Estimate | dict[str, Estimate] | None]:
+    answered, n_tiers = cascades.answered_by[policy, test], len(cascades.tiers)
     alone = {tier.name: tier.is_right[test].astype(np.int64) for tier in cascades.tiers}
-    best = max(alone.values(), key=lambda one: int(one.sum()))
-    every, reached = np.ones(len(test), dtype=np.int64), cascades.answered_by[policy, test] == len(cascades.tiers) - 1
+    every = np.ones(len(test), dtype=np.int64)
+    given = answered < n_tiers if (answered < n_tiers).any() else every.astype(bool)  # else all of them count as wrong
+    right = cascades.is_right(policy)[test][given].astype(np.int64)
+    best = max((one[given] for one in alone.values()), key=lambda one: int(one.sum()))
+    may_abstain = cascades.thresholds.shape[1] == n_tiers
+
+    def share(rows: NDArray[np.bool_]) -> Estimate:
+        return metrics.estimate("accuracy", every, rows.astype(np.int64), seed=0)
+
     return {
-        "accuracy": metrics.estimate("accuracy", every, right, seed=0),
-        "last_share": metrics.estimate("accuracy", every, reached.astype(np.int64), seed=0),
-        "versus_best": metrics.paired_difference("accuracy", every, right, best, seed=0),
+        "accuracy": metrics.estimate("accuracy", every[given], right, seed=0),
+        "last_share": share(answered >= n_tiers - 1),
+        "abstained": share(answered == n_tiers) if may_abstain else None,
+        "versus_best": metrics.paired_difference("accuracy", every[given], right, best, seed=0),
         "tiers": {name: metrics.estimate("accuracy", every, one, seed=0) for name, one in alone.items()},
     }
 
 
 def _point(found: Search, policy: int, goal: CascadeSpec) -> CurvePoint:
     cascades, test = found.cascades, found.test
-    right = cascades.is_right(policy)[test].astype(np.int64)
+    answered, n_tiers = cascades.answered_by[policy, test], len(cascades.tiers)
+    given = answered < n_tiers if (answered < n_tiers).any() else np.ones(len(test), dtype=bool)
+    right = cascades.is_right(policy)[test][given].astype(np.int64)
     return CurvePoint(
         thresholds=tuple(None if one == NEVER else one for one in cascades.thresholds[policy].tolist()),
-        last_share=float((cascades.answered_by[policy, test] == len(cascades.tiers) - 1).mean()),
-        accuracy=metrics.estimate("accuracy", np.ones(len(test), dtype=np.int64), right, seed=0),
+        last_share=float((answered >= n_tiers - 1).mean()),
+        accuracy=metrics.estimate("accuracy", np.ones(len(right), dtype=np.int64), right, seed=0),
         p_value=found.p_values.get(policy),
         is_certified=policy in found.certified,
     )
 
 
 def cascade(
-    params: CascadeParams, *, rows: Rows, teacher: Rows | None = None, **predictions: Predictions
+    params: CascadeParams,
+    *,
+    rows: Rows,
+    teacher: Rows | None = None,
+    verified: Rows | None = None,
+    **predictions: Predictions,
 ) -> CascadeChoice:
     """Choose the thresholds of a task's cascade.
 
@@ -163,6 +188,8 @@ def cascade(
         rows: Rows that no tier was fitted on, with the labels that `params.truth` names.
         teacher: What the teacher says to these rows, where it is a tier. Rows it may answer another time are left out;
             where it has no usable answer, it counts as wrong.
+        verified: What it says of these answers (`factory.labelling.self_verify`), where they are verified. Again rows
+            are left out that it may still say something of; where that is of no use, it is never sure enough.
         **predictions: Calibrated answers of each student that is a tier, found by row id.
 
     Returns:
@@ -173,23 +200,41 @@ def cascade(
     """
     label = dict(zip(rows.kept["id"], rows.kept["label"], strict=True))
     said: dict[str, str | None] = {}
+    yes: dict[str, float] = {}
     if TEACHER_TIER in params.goal.tiers:
         if teacher is None:
             raise FactoryError("cascade: the teacher is a tier, and its answers were not handed in")
         said |= dict(zip(teacher.kept["id"], teacher.kept["label"], strict=True))
-        refused = zip(teacher.rejected["id"], teacher.rejected["reason"], strict=True)
-        said |= {row_id: None for row_id, reason in refused if reason.removeprefix(ABSTAIN) not in MAY_PASS}
+        said |= dict.fromkeys(_unusable(teacher))
+        if params.goal.self_verification:
+            yes = _yes_of(verified)
+            said = {row_id: answer for row_id, answer in said.items() if answer is None or row_id in yes}
         label = {row_id: gold for row_id, gold in label.items() if row_id in said}
     tiers = [
-        _teacher_tier(said, label) if name == TEACHER_TIER else _student_tier(name, predictions, label)
+        _teacher_tier(said, label, yes) if name == TEACHER_TIER else _student_tier(name, predictions, label)
         for name in params.goal.tiers
     ]
     return choose_thresholds(tiers, params.goal, truth=params.truth, seed=params.seed)
 
 
-def _teacher_tier(said: Mapping[str, str | None], label: Mapping[str, str]) -> Tier:
+def _unusable(asked: Rows) -> list[str]:
+    """Return the rows whose answer is of no use; those that may be answered another time are not among them."""
+    refused = zip(asked.rejected["id"], asked.rejected["reason"], strict=True)
+    return [row_id for row_id, reason in refused if reason.removeprefix(ABSTAIN) not in MAY_PASS]
+
+
+def _yes_of(verified: Rows | None) -> dict[str, float]:
+    """Return the probability of yes of each row that was verified."""
+    if verified is None:
+        raise FactoryError("cascade: the teacher's answers are to be verified, and no verification was handed in")
+    probs = zip(verified.kept["id"], verified.kept["label_probs"], strict=True)
+    return {row_id: float(yes) for row_id, (yes, _) in probs} | dict.fromkeys(_unusable(verified), UNVERIFIED)
+
+
+def _teacher_tier(said: Mapping[str, str | None], label: Mapping[str, str], yes: Mapping[str, float]) -> Tier:
     right = np.array([said[row_id] == gold for row_id, gold in label.items()], dtype=bool)
-    return Tier(TEACHER_TIER, np.ones(len(right)), right)
+    sure = [NOTHING_SAID if said[row_id] is None else yes.get(row_id, 1.0) for row_id in label]
+    return Tier(TEACHER_TIER, np.array(sure), right)
 
 
 def _student_tier(name: str, predictions: Mapping[str, Predictions], label: Mapping[str, str]) -> Tier:
@@ -206,4 +251,4 @@ def _student_tier(name: str, predictions: Mapping[str, Predictions], label: Mapp
     return Tier(name, probs.max(axis=1, initial=0.0), right)
 
 
-CASCADE: Stage[CascadeChoice] = Stage("cascade", 1, CascadeParams, cascade, CascadeChoice)
+CASCADE: Stage[CascadeChoice] = Stage("cascade", 2, CascadeParams, cascade, CascadeChoice)

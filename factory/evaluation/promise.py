@@ -15,10 +15,12 @@ def promise_of(goal: CascadeSpec, tiers: Sequence[str], truth: str) -> str:
     right = "right" if truth == "gold" else "what the teacher would say"
     parts = []
     if goal.accuracy is not None:
-        parts.append(f"at least {100 * goal.accuracy:g} % of the answers are {right}")
+        answers = "answers that are given" if goal.self_verification else "answers"
+        parts.append(f"at least {100 * goal.accuracy:g} % of the {answers} are {right}")
     if goal.loss_margin is not None:
         than = " and ".join(tiers) if len(tiers) == 2 else f"each of {', '.join(tiers)}"
-        parts.append(f"accuracy is less than {100 * goal.loss_margin:g} points below that of {than}")
+        where = " on the texts that are answered" if goal.self_verification else ""
+        parts.append(f"accuracy{where} is less than {100 * goal.loss_margin:g} points below that of {than}")
     if goal.teacher_share is not None:
         parts.append(f"at most {100 * goal.teacher_share:g} % of the texts reach {tiers[-1]}")
     return (

@@ -10,6 +10,7 @@ from factory.errors import ArtifactCorrupt, ArtifactMissing
 from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.policies import NEVER
 from factory.evaluation.result import Number, Part
+from factory.evaluation.verification import Verification
 from factory.spec import TEACHER_TIER
 
 CASCADE_FILE = "cascade.json"
@@ -25,7 +26,7 @@ class TierEntry(Part):
     name: str
     threshold: Number | None = Field(ge=0, le=NEVER)
     """It answers where its calibrated probability is at least this, above 1 only in place of a teacher that gave no
-    answer; null for the last."""
+    answer; null for the last, unless that is a teacher that verifies its answers: below it nobody answers."""
     is_released: bool
     """Whether it is the model of the release itself; other students are below `tiers/`."""
 
@@ -50,17 +51,23 @@ class CascadeFile(Part):
     n_rows: int
     teacher: str
     """Identity of the teacher the thresholds were chosen for; empty when it is no tier."""
+    verification: Verification | None = None
+    """What makes a confidence of what the teacher says of its own answer; null where it is not asked."""
 
     @model_validator(mode="after")
     def _check_order(self) -> "CascadeFile":
         for position, tier in enumerate(self.tiers):
             is_last = position == len(self.tiers) - 1
-            if (tier.threshold is None) != is_last:
-                raise ValueError(f"{tier.name}: every tier but the last has a threshold, and the last has none")
+            if (tier.threshold is None) != (is_last and self.verification is None):
+                raise ValueError(
+                    f"{tier.name}: every tier but the last has a threshold, and the last has none unless it is verified"
+                )
             if tier.name == TEACHER_TIER and not is_last:
                 raise ValueError("the teacher can only be the last tier")
             if not SAFE.fullmatch(tier.name):
                 raise ValueError(f"{tier.name!r} is no name of a student")
+        if self.verification is not None and not self.calls_teacher:
+            raise ValueError("verification: nobody verifies answers but the teacher, and it is no tier")
         if self.tiers[0].name == TEACHER_TIER:
             raise ValueError("the teacher needs a student before it, for when it gives no answer")
         if len({tier.name for tier in self.tiers}) < len(self.tiers):
@@ -96,6 +103,8 @@ def describe(choice: CascadeChoice, *, released: str, teacher: str) -> CascadeFi
         truth=choice.truth,
         n_rows=choice.n_design + choice.n_test,
         teacher=teacher if choice.calls_teacher else "",
+        # Where it always answers, however unsure it is, it need not be asked.
+        verification=None if choice.rule[-1].threshold is None else choice.verification,
     )
 
 

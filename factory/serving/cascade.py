@@ -6,7 +6,7 @@ The last tier may be the teacher, which this floor never imports: it is handed i
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NotRequired, Protocol, cast
 
 from factory.errors import ArtifactCorrupt, FactoryError
 from factory.release.cascade_file import CascadeFile, read_cascade
@@ -24,7 +24,15 @@ class Asked(Protocol):
 
 
 Fallback = Callable[[Sequence[str]], Sequence[Answer | None]]
-"""Asks the teacher; None for a text it has no usable answer to, or cannot be reached for."""
+"""Asks the teacher; None for a text it has no usable answer to, or cannot be reached for. Its answers are `Verified`
+where the release has a `verification`."""
+
+
+class Verified(Answer):
+    """What a teacher says that verifies its answers."""
+
+    confidence: float
+    """The calibrated probability that this answer is right; 0 where the verification failed."""
 
 
 class TierAnswer(Answer):
@@ -33,11 +41,13 @@ class TierAnswer(Answer):
     tier: str
     unanswered: bool
     """The last tier should have answered and did not: this is what the tier before it said, unsure as it was."""
+    confidence: NotRequired[float]
+    """Of a teacher that verifies its answers. Where that is too low the answer says `abstained`."""
 
 
 @dataclass(frozen=True)
 class Tier:
-    """One answerer; `threshold` is null for the last."""
+    """One answerer; `threshold` is null for the last, unless it verifies its answers and may abstain."""
 
     name: str
     threshold: float | None
@@ -64,10 +74,12 @@ class Cascade:
             texts: What to answer.
 
         Returns:
-            An answer for each text, in order. Where the teacher was asked and gave none, that of the tier before.
+            An answer for each text, in order. Where the teacher was asked and gave none, that of the tier before. Where
+            it is not sure enough of its own, `abstained`: `label` is what it said, and not to be relied on.
 
         Raises:
-            FactoryError: The teacher is the only tier and gave no answer, or gave a label that the students lack.
+            FactoryError: The teacher is the only tier and gave no answer, gave a label that the students lack, or did
+                not verify an answer although the thresholds were chosen so.
         """
         answers: list[TierAnswer | None] = [None] * len(texts)
         open_ = list(range(len(texts)))
@@ -87,10 +99,14 @@ class Cascade:
                         f"cascade: {tier.name} answered {answer['label']!r}, and the release knows {known}",
                         hint="the labels of the spec have changed since: build the task again",
                     )
-                answers[position] = {**answer, "tier": tier.name, "unanswered": False}
-                if tier.threshold is not None and not answer["probability"] >= tier.threshold:
+                # `confidence`, if the teacher gave one, comes along.
+                answers[position] = cast("TierAnswer", {**answer, "tier": tier.name, "unanswered": False})
+                if tier.threshold is not None and not _sureness(tier, answer) >= tier.threshold:
                     left.append(position)
             open_ = left
+        for position in open_:  # the last tier has a threshold where it may abstain
+            unsure = _given(answers[position], position)
+            unsure["abstained"] = True
         return [_given(answer, position) for position, answer in enumerate(answers)]
 
     def _ask(self, tier: Tier, texts: Sequence[str]) -> Sequence[Answer | None]:
@@ -144,6 +160,19 @@ def open_cascade(folder: Path, described: CascadeFile, *, fallback: Fallback | N
     except ArtifactError as error:  # of the stand-alone program, which knows nothing of the factory
         raise ArtifactCorrupt(str(error), hint="build the task again") from error
     return Cascade(tiers, fallback=fallback)
+
+
+def _sureness(tier: Tier, answer: Answer) -> float:
+    """Return what is held against the threshold: of a student its probability, of the teacher its verification."""
+    confidence = dict(answer).get("confidence")
+    if tier.model is not None:
+        return answer["probability"]
+    if not isinstance(confidence, float):
+        raise FactoryError(
+            f"cascade: the threshold of {tier.name} was chosen for verified answers, and this one has no `confidence`",
+            hint="give each answer the calibrated probability that it is right, or None where there is no answer",
+        )
+    return confidence
 
 
 def _given(answer: TierAnswer | None, position: int) -> TierAnswer:

@@ -39,7 +39,10 @@ class Labelled(BaseModel):
     probability: float
     probabilities: dict[str, float] | None = None
     abstained: bool | None = None
-    """Of a release with a rule for it: the text seems to belong to no label, and `label` is but the nearest."""
+    """Of a release with a rule for it: the text seems to belong to no label, and `label` is but the nearest. Of a
+    cascade whose teacher verifies its answers: it is not sure enough of this one."""
+    confidence: float | None = None
+    """Of a cascade whose teacher verifies its answers: the calibrated probability that this one is right."""
     tier: str | None = None
     """Of a cascade: who answered."""
     unanswered: bool | None = None
