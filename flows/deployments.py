@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.deployments.runner import RunnerDeployment
 from prefect.states import Completed
 from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.callables import ParameterSchema
 from pydantic import Field
 
 from factory.check import Task, check_task
@@ -112,11 +113,11 @@ def label(
     most_calls: Number = 0,
     most_usd: Money = 0.0,
 ) -> State[Any]:
-    """Let the teacher label texts of the pool, and write them into a file; a build uses the same labels again.
+    """Let the teacher label real texts, and write them into a file; a build uses the same labels again.
 
     Args:
-        task: The folder of the task; its spec names a pool.
-        n_rows: How many rows to label; 0: as the spec says (labelling.label_pool).
+        task: The folder of the task; its spec names a pool, or `factory watch` ordered texts.
+        n_rows: How many rows of the pool to label; 0: as the spec says (labelling.label_pool).
         most_calls: How often the teacher may be asked; 0: as the spec says.
         most_usd: What may be spent, in US dollars; 0: as the spec says.
 
@@ -200,7 +201,7 @@ def deployments(*, pool: str | None = None, env: Mapping[str, str] | None = None
         Deployments that are not registered yet.
     """
     variables = {"env": dict(env or {}), "working_dir": str(Path.cwd())} if pool else None
-    return [
+    made = [
         RunnerDeployment.from_flow(
             one,
             name=one.name,
@@ -210,3 +211,15 @@ def deployments(*, pool: str | None = None, env: Mapping[str, str] | None = None
         )
         for one in FLOWS
     ]
+    for one in made:
+        one._parameter_openapi_schema = _closed(one._parameter_openapi_schema)
+    return made
+
+
+class _Form(ParameterSchema, extra="allow"):
+    """A form that can say more of itself than Prefect's own."""
+
+
+def _closed(form: ParameterSchema) -> ParameterSchema:
+    """Let Prefect's server refuse fields that there are not: a run that is given one crashes, and nobody reads why."""
+    return _Form(**form.model_dump(exclude_unset=True), additionalProperties=False)

@@ -20,44 +20,52 @@ from flows.build import Steps, running
 from flows.cascading import set_calibration_aside
 from flows.choices import report_line
 from flows.following import escaped, publish_markdown, publish_table
-from flows.pool import label_pool, settle
-from flows.recipe import read_file
+from flows.pool import label_real, settle
+from flows.recipe import read_files
+from flows.reviewed import REVIEWED, drop_decided
 from flows.steps import named
 from flows.verdict import figures, read_verdict
 
 
 def label_rows(task: Task, outputs: Path, n_rows: int | None) -> str:
-    """Let the teacher label texts of the pool, as a build would, and write them into a file.
+    """Let the teachers label real texts, as a build would, and write those that nobody has reviewed into a file.
 
     Args:
-        task: A checked task folder with a pool.
+        task: A checked task folder with a pool, or with texts that were ordered.
         outputs: Where results go.
-        n_rows: How many rows; None: as the spec says.
+        n_rows: How many rows of the pool; None: as the spec says. All that were ordered are labelled as well.
 
     Returns:
         A line for a person.
 
     Raises:
-        FactoryError: The task has no pool, or is of a table.
+        FactoryError: The task has no such texts, or is of a table.
     """
     _require_texts(task)
-    labelling = task.spec.labelling
-    n_rows = n_rows or labelling.label_pool
-    if "pool" not in task.files or not n_rows:
-        raise FactoryError(
-            f"{task.spec.name}: there is nothing to label", hint="name real texts in the spec under data.pool"
-        )
-    wanted = labelling.model_copy(update={"label_pool": n_rows})
-    task = replace(task, spec=task.spec.model_copy(update={"labelling": wanted}))
-    with running(task, outputs, wanted=n_rows) as (run, teachers):
-        files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
-        labelled = label_pool(task, files["pool"], teachers, run)
-        rows = settle(task, labelled, files.get("reviewed"), run)
-        return _written(task, rows, "labelled", outputs, run)
+    spec = task.spec
+    nothing = FactoryError(
+        f"{spec.name}: there is nothing to label",
+        hint="name real texts in the spec under data.pool, and how many of them under labelling.label_pool",
+    )
+    if n_rows and "pool" not in task.files:
+        raise nothing
+    labelling = spec.labelling.model_copy(update={"label_pool": n_rows or spec.labelling.label_pool})
+    task = replace(task, spec=spec.model_copy(update={"labelling": labelling}))
+    # How many texts were ordered is known once they are read: then no total is shown.
+    wanted = 0 if "ordered" in task.files else labelling.label_pool
+    with running(task, outputs, wanted=wanted) as (run, teachers):
+        files = set_calibration_aside(task, read_files(task, run), run)
+        labelled = label_real(task, files, teachers, run)
+        if labelled is None:
+            raise nothing
+        rows = settle(task, labelled, files.get(REVIEWED), run)
+        return _written(task, drop_decided(files, rows, "labelled", run), "labelled", outputs, run)
 
 
 def augment_rows(task: Task, outputs: Path, per_label: int | None) -> str:
     """Let the teacher vary labelled rows, as a build would, and write what kept meaning and label into a file.
+
+    What a person has seen and decided on in a review is not among it.
 
     Args:
         task: A checked task folder with seeds or train rows.
@@ -81,11 +89,11 @@ def augment_rows(task: Task, outputs: Path, per_label: int | None) -> str:
         task = replace(task, spec=spec.model_copy(update={"augmentation": asked}))
     wanted = None if task.spec.augmentation.per_label is None else task.spec.augmentation.per_label * len(spec.labels)
     with running(task, outputs, wanted=wanted) as (run, _):
-        files = set_calibration_aside(task, {key: read_file(task, key, run) for key in task.files}, run)
+        files = set_calibration_aside(task, read_files(task, run), run)
         made = augment(task, gather_real(task, files, run), run.teacher, run)
         last = {name: steps[-1] for name, steps in made.items()}
         rows = run(named(GATHER, "augmented"), GatherParams(), inputs=last)
-        return _written(task, rows, "augmented", outputs, run)
+        return _written(task, drop_decided(files, rows, "augmented", run), "augmented", outputs, run)
 
 
 def _require_texts(task: Task) -> None:

@@ -89,6 +89,19 @@ def test_what_a_form_would_not_allow_is_refused_before_anything_is_done(
         build.validate_parameters(given)
 
 
+def test_a_field_that_no_form_has_is_refused_by_the_schema_that_prefect_checks(folders: Path) -> None:
+    from prefect.utilities import schema_tools
+
+    from flows.deployments import deployments
+
+    for one in deployments():
+        schema = one._parameter_openapi_schema.model_dump(exclude_unset=True)  # as it is sent to the server
+        given = {name: schema["properties"][name].get("enum", ["x"])[0] for name in schema["required"]}
+        schema_tools.validate(given, schema, raise_on_error=True)
+        with pytest.raises(schema_tools.ValidationError, match="'most_cals' was unexpected"):
+            schema_tools.validate({**given, "most_cals": 5}, schema, raise_on_error=True)
+
+
 def test_prefect_yaml_says_what_factory_deploy_does(folders: Path) -> None:
     from flows.deployments import deployments
 

@@ -1,9 +1,11 @@
 """`factory ui` with a real server and worker: runs that are cancelled, go on, wait for a person, or cannot be."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from factory.release.registry import Registry
 from flows.ui import Ports, pages
 from tests.conftest import Factory
 from tests.fault_server import FaultServer, Say
-from tests.scripted_task import make_task
+from tests.scripted_task import LABELS, make_task
+from tests.test_augment_build import task_with
 from tests.test_build import QUICK, speak
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -32,7 +35,7 @@ class Site:
     outputs: Path
     server: FaultServer
 
-    def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
+    def ask(self, path: str, question: Any = None) -> Any:
         import httpx
 
         while True:
@@ -83,6 +86,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         make_task(tasks / "slow", name="slow", **{**QUICK, "teacher": teacher})
         make_task(tasks / "quick", name="quick", **QUICK)
         make_task(tasks / "wrong", kind="none")
+        labelling = {"label_pool": 4, "ask_directly": 0}
+        task_with(tasks / "real", "train", "pool", name="real", labelling=labelling)
         with pages(tasks, outputs, Ports(0, 0, 0), lambda message: None) as running:
             yield Site(f"{running.addresses.prefect}/api", tasks, outputs, server)
         assert [child.process.poll() is None for child in running.children] == [False] * 3
@@ -166,11 +171,46 @@ def test_a_built_model_answers_a_file_and_is_judged(site: Site, tmp_path: Path) 
     assert "Open the report" in site.artifacts(verdict)["quick-verdict"]
 
 
+@pytest.mark.parametrize(
+    ("deployment", "given", "kind"), [("label", {"n_rows": 6}, "labelled"), ("augment", {"per_label": 8}, "augmented")]
+)
+def test_real_texts_are_labelled_or_varied_into_a_file(
+    site: Site, deployment: str, given: dict[str, int], kind: str
+) -> None:
+    run = site.start(deployment, task="real", most_calls=200, **given)
+    said = site.wait_until(run, "Completed")["message"]
+    path = Path(said.partition(" rows in ")[2].partition(": ")[0])
+    assert path.parent == site.outputs / "real" / kind
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert said.startswith(f"{len(rows)} rows in ")
+    assert {row["label"] for row in rows} <= set(LABELS)
+    shown = site.artifacts(run)
+    assert sum(line["rows"] for line in json.loads(shown[f"real-{kind}"])) == len(rows) > 3
+    assert {"real-rows", "real-spent"} <= set(shown)
+
+
+def test_a_schedule_starts_a_run(site: Site) -> None:
+    import httpx
+
+    deployment = site.deployment("verdict")
+    begin = datetime.now(UTC).strftime("DTSTART:%Y%m%dT%H%M%SZ")
+    few = {"rrule": f"{begin}\nRRULE:FREQ=SECONDLY;INTERVAL=15;COUNT=20"}  # the server plans some seconds ahead
+    made = site.ask(
+        f"/deployments/{deployment}/schedules", [{"schedule": few, "active": True, "parameters": {"model": "quick"}}]
+    )
+    asked = {"flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["COMPLETED"]}}}}
+    site.wait_for(lambda: [one for one in site.ask("/flow_runs/filter", asked) if one["auto_scheduled"]])
+    httpx.delete(f"{site.url}/deployments/{deployment}/schedules/{made[0]['id']}", timeout=60).raise_for_status()
+
+
 def test_what_cannot_be_done_is_said_by_the_run_or_refused_by_the_form(site: Site) -> None:
     assert "kind" in site.wait_until(site.start("build", task="wrong"), "Failed")["message"]
     assert "nothing to label" in site.wait_until(site.start("label", task="quick"), "Failed")["message"]
     refused = site.ask(f"/deployments/{site.deployment('build')}/create_flow_run", {"parameters": {"task": "mine"}})
     assert "'mine' is not one of" in str(refused["detail"])
+    unknown = {"task": "quick", "most_cals": 5}
+    refused = site.ask(f"/deployments/{site.deployment('build')}/create_flow_run", {"parameters": unknown})
+    assert "('most_cals' was unexpected)" in str(refused["detail"])
 
 
 def test_the_same_is_registered_on_a_server_that_is_there(
