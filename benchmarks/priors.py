@@ -99,7 +99,7 @@ def results(one: PriorSet, priors: Priors, *, with_test: bool) -> Iterator[str]:
         for drawn in draws(known, n_rows):
             # Of training rows, those that were learned from are not judged.
             kept = np.arange(len(gold)) if with_test else np.flatnonzero(~np.isin(stands_in, drawn))
-            plain = TableLinear(strength=1.0) if is_label else TableLinear()
+            plain = TableLinear(strength=1.0, one_scale=False) if is_label else TableLinear(one_scale=False)
             students: list[Any] = [Scorecard(priors=told), plain, Scorecard()]
             fitted = [student.fit(train.select(drawn), one.table, seed=0) for student in students]
             found.append([figure(student.predict_proba(judged)[kept, -1], gold[kept]) for student in fitted])

@@ -40,6 +40,7 @@ def _as_card(fitted: Card | Weighted) -> Card:
     for position, one in enumerate(fitted.features):
         if one.is_missing or one.code is not None:
             terms.append(Term(one.input, code=-1 if one.code is None else one.code, is_missing=one.is_missing))
+            scaled[position] /= float(fitted.scales[position])  # of what is 0 or 1 here
             continue
         mean, spread = float(fitted.means[position]), MOST_SPREAD * float(fitted.scales[position])
         terms.append(Term(one.input, mean - spread, mean + spread, 0.5))

@@ -23,17 +23,19 @@ STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 PENALTIES = tuple(float(one) for one in np.logspace(-3, 3, 13))
 MOST_SPREAD = 8.0
 """Standard deviations from the mean at which a number stops counting for more."""
+LEAST_VARIANCE = 0.1
+"""Added to that of yes and no, so that what is hardly ever seen is not blown up: docs/log.md, 2026-11-28."""
 
 
 @plain_dataclass(frozen=True)
 class Weighted:
-    """A weighted sum of features: numbers less their mean in standard deviations, and yes or no for categories."""
+    """A weighted sum of features: numbers less their mean, and yes or no for categories, in standard deviations."""
 
     features: tuple[Feature, ...]
     means: NDArray[np.float64]
     """Shape (n_features,); what stands for a missing number. 0 for yes or no."""
     scales: NDArray[np.float64]
-    """Shape (n_features,)."""
+    """Shape (n_features,); of yes or no a little more than their standard deviation."""
     head: LinearHead
     n_inputs: int
 
@@ -118,6 +120,8 @@ class TableLinear(TableStudent):
 
     strength: Annotated[float, Field(gt=0)] | None = None
     """Inverse of the L2 penalty of a classification; null: chosen."""
+    one_scale: bool = True
+    """Bring yes and no of categories to the scale of numbers; else they are 0 and 1, held back three times as much."""
     balanced: bool = False
     """Give every label the same total weight."""
     most_rows: Annotated[int, Field(ge=100)] = 200_000
@@ -142,7 +146,8 @@ class TableLinear(TableStudent):
         is_number = np.array([one.code is None and not one.is_missing for one in features])
         means = np.where(is_number, np.nan_to_num(np.nanmean(expanded, axis=0)), 0.0)
         spread = np.nan_to_num(np.nanstd(expanded, axis=0))
-        scales = np.where(is_number & (spread > 0), spread, 1.0)
+        of_flags = np.sqrt(np.square(spread) + LEAST_VARIANCE) if self.one_scale else 1.0
+        scales = np.where(is_number & (spread > 0), spread, of_flags)
         blank = LinearHead(
             np.zeros((len(features), max(1, n_labels)), np.float32), np.zeros(max(1, n_labels), np.float32)
         )

@@ -120,5 +120,5 @@ def _seen(is_seen: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
 
 
 TUNE = Stage("tune", 1, FitTableParams, tune, Tuned)
-FIT_TABLE = Stage("fit", 3, FitTableParams, fit_table, FittedStudent)
-CROSS_PREDICT_TABLE = Stage("cross-predict", 3, CrossPredictTableParams, cross_predict_table, Predictions)
+FIT_TABLE = Stage("fit", 4, FitTableParams, fit_table, FittedStudent)
+CROSS_PREDICT_TABLE = Stage("cross-predict", 4, CrossPredictTableParams, cross_predict_table, Predictions)
