@@ -7,6 +7,10 @@ from typing import Annotated
 import typer
 
 SPEC = "spec.yaml"
+ZSH_FIRST_TAB = """
+[[ "${funcstack[1]}" == _factory ]] && _factory_completion
+"""
+"""zsh loads the file `_factory` at the first Tab, and expects an answer of it: Typer's script alone gives none."""
 
 
 class Shell(StrEnum):
@@ -31,7 +35,8 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Which shell the scri
     """
     from typer._completion_shared import get_completion_script  # what --show-completion prints, for any shell
 
-    typer.echo(get_completion_script(prog_name="factory", complete_var="_FACTORY_COMPLETE", shell=shell.value))
+    script = get_completion_script(prog_name="factory", complete_var="_FACTORY_COMPLETE", shell=shell.value)
+    typer.echo(f"{script}{ZSH_FIRST_TAB}" if shell is Shell.ZSH else script)
 
 
 def task_folders(incomplete: str) -> list[str]:
