@@ -2,8 +2,8 @@
 
     python -m benchmarks.watch --data FOLDER                          SNIPS and AG News, each with the other as foreign
 
-A `static-embedding` student is fitted on 1,000 training rows of a set. In each draw 300 of the other training rows are
-the reference and 300 others are production: as they are (every alarm is a false one), with a share of them replaced
+A `static-embedding` student is fitted on 1,000 training rows of a set. In each draw 300 of 2,000 other training rows
+are the reference and 300 others are production: as they are (every alarm is a false one), with a share of them replaced
 by texts of the other set, or with a share of them replaced by texts of one label. `watch` as it comes: alpha 0.01,
 999 permutations.
 """
@@ -25,7 +25,8 @@ from factory.records import Origin, TextRow
 from factory.release.predict import Predictor
 
 SETS = ("snips_intent", "ag_news")
-N_FIT = 1000
+N_FIT, N_OWN, N_FOREIGN = 1000, 2000, 500
+"""Rows that the student learns, that are drawn from, and of the other set."""
 N_SIDE = 300
 """Texts of either side."""
 SHARES = (0.1, 0.2, 0.5)
@@ -62,8 +63,8 @@ def known(data: Path, name: str, other: str, scratch: Path) -> Known:
         gold = np.array([predictor.labels.index(str(row.label)) for row in those]) if is_own else None
         return Side(predictor.predict_proba(texts), encoder.encode(texts), gold)
 
-    foreign = read_rows(data / other / "train.jsonl")[:N_FIT]
-    return Known(tuple(predictor.labels), side(rows[N_FIT:], is_own=True), side(foreign, is_own=False))
+    foreign = read_rows(data / other / "train.jsonl")[:N_FOREIGN]
+    return Known(tuple(predictor.labels), side(rows[N_FIT : N_FIT + N_OWN], is_own=True), side(foreign, is_own=False))
 
 
 def rows_of(side: Side, at: Ints) -> Side:
@@ -113,7 +114,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
-    parser.add_argument("--draws", type=int, default=50, help="of each change")
+    parser.add_argument("--draws", type=int, default=40, help="of each change")
     parser.add_argument("--unchanged", type=int, default=200, help="draws in which nothing has changed")
     options = parser.parse_args()
     alpha = DriftParams().alpha

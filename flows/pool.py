@@ -111,7 +111,7 @@ def _ask_all(
     labelled: dict[str, Artifact[Rows]] = {}
     for voter in _asked(task):
         suffix = f"pool-{which}-{voter.title}" if labelled else f"pool-{which}"
-        params = AnnotateParams(description=spec.description, labels=spec.labels, ask=voter.ask)
+        params = AnnotateParams(description=spec.description, labels=spec.labels, ask=voter.ask, checks=voter.checks)
         resources = {"teacher": teachers[voter.source]}
         labelled[voter.title] = run(named(ANNOTATE, suffix), params, inputs={"rows": chosen}, resources=resources)
     rows, *_ = labelled.values()

@@ -73,7 +73,7 @@ def test_a_candidate_set_is_as_sure_of_each_of_its_labels_and_the_first_stands_f
 
 def test_a_label_with_a_reason_has_no_distribution() -> None:
     assert read("rationale", '{"reason": "asks where it is", "label": "delivery"}') == Annotation(
-        label="delivery", probs=None
+        label="delivery", probs=None, reason="asks where it is"
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.check import check_task
 from factory.errors import FactoryError, SpecError, TeacherUnavailable
 from factory.evaluation.cascade import CascadeParams, cascade, choose_thresholds
 from factory.evaluation.policies import Tier
@@ -19,16 +21,22 @@ from factory.labelling.annotate import AskParams
 from factory.labelling.asking import Annotation
 from factory.labelling.self_verify import N_SAMPLES, SELF_VERIFY, self_verify, verify_answers
 from factory.records import Origin, Predictions, Rejection, TextRow, all_kept, split, text_dataset
-from factory.release.cascade_file import CascadeFile
+from factory.release.cascade_file import CascadeFile, describe
+from factory.release.predict import Answer
+from factory.serving.cascade import Cascade
+from factory.serving.cascade import Tier as ServingTier
 from factory.spec import CascadeSpec, Label, TeacherSpec, load_spec
-from factory.teacher import Abstain, Reply, Request, ScriptedTeacher
+from factory.teacher import Abstain, Reply, Request, ScriptedTeacher, open_teacher
 from factory.teacher.limits import Limits
 from factory.teacher.openai import OpenAITeacher
 from factory.teacher.replies import Replies
 from flows.cascading import asking
+from flows.recipe import recipe
 from tests.fault_server import FaultServer, Say, completion
 from tests.golden_file import check_golden, in_words
-from tests.scripted_task import make_task
+from tests.plain_runner import Plain
+from tests.scripted_task import LABELS as SCRIPTED
+from tests.scripted_task import make_task, texts_of
 from tests.test_labelling import reply, token
 
 PARAMS = AskParams(description="What a person asks.", labels=(Label(name="music"), Label(name="weather")))
@@ -305,3 +313,50 @@ def test_the_curve_is_read_as_it_was_written() -> None:
     curve = Verification(slope=0.123456789, intercept=-1.0)
     assert Verification.model_validate_json(curve.model_dump_json()) == curve
     assert json.loads(curve.model_dump_json())["slope"] == 0.123457
+
+
+# A whole build
+
+
+@pytest.mark.slow
+def test_a_build_verifies_the_calibration_rows_and_its_release_abstains_as_it_was_tested(tmp_path: Path) -> None:
+    goal = {"tiers": ["tfidf-linear", "teacher"], "accuracy": 0.8, "delta": 0.3, "self_verification": True}
+    data = {"holdout": "holdout.jsonl", "calibration": "calibration.jsonl"}
+    folder = make_task(tmp_path / "task", data=data, curation=[], students=["tfidf-linear"], cascade=goal)
+    # People say that nobody books tables here; the teacher says so too when it is asked again.
+    gold = {label: label if label != "table" else "music" for label in SCRIPTED}
+    texts = [(text, label) for label in SCRIPTED for text in texts_of(label)]
+    lines = [json.dumps({"text": text, "label": gold[label]}) + "\n" for text, label in texts]
+    (folder / "calibration.jsonl").write_text("".join(lines), encoding="utf-8")
+    replies = folder / "replies.jsonl"
+    said = {'Label given: "table"': '"no"', "Label given": '"yes"'}
+    first = [json.dumps({"contains": shown, "reply": reply_}) + "\n" for shown, reply_ in said.items()]
+    replies.write_text("".join(first) + replies.read_text(encoding="utf-8"), encoding="utf-8")
+
+    task, run = check_task(folder), Plain(tmp_path / "outputs" / "scripted")
+    teacher = open_teacher(task.spec.teacher, folder=folder, outputs=tmp_path / "outputs")
+    try:
+        products = recipe(task, teacher, run)
+    finally:
+        teacher.close()
+    assert products.tiers is not None
+    choice = products.tiers.choice.load()
+    assert choice.is_certified
+    assert choice.abstained is not None
+    assert choice.abstained.value > 0.1
+    described = describe(choice, released="tfidf-linear", teacher=teacher.identity)
+    student = ServingTier("tfidf-linear", described.tiers[0].threshold, Unsure())
+    last = ServingTier("teacher", described.tiers[-1].threshold, None)
+    with asking(folder, described, tmp_path / "outputs") as fallback:
+        asked = [texts_of("table")[0], texts_of("weather")[0]]
+        table, weather = Cascade([student, last], fallback=fallback).predict(asked)
+    assert (table["label"], table["abstained"], table["tier"]) == ("table", True, "teacher")
+    assert (weather["label"], weather.get("abstained"), weather["tier"]) == ("weather", None, "teacher")
+    assert weather["confidence"] > 0.5 > table["confidence"]
+
+
+class Unsure:
+    """A student that is sure of nothing."""
+
+    def predict(self, texts: Sequence[str]) -> list[Answer]:
+        return [{"label": "music", "probability": 0.0, "probabilities": dict.fromkeys(SCRIPTED, 0.0)} for _ in texts]

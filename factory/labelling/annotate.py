@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 
 from factory.events import Progressed, emit
-from factory.labelling.asking import FILES, LABEL, WAYS, Annotation, Ask, Way, requests_of
+from factory.labelling.asking import (
+    CHARS_PER_TOKEN,
+    FILES,
+    LABEL,
+    REASON_TOKENS,
+    WAYS,
+    Annotation,
+    Ask,
+    Way,
+    requests_of,
+    telling_tokens,
+)
+from factory.labelling.reasons import CHECK_FILES, CHECKS, ReasonCheck, check_reasons
 from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
 from factory.spec import Label, Model
 from factory.store import Stage
@@ -13,6 +25,7 @@ from factory.teacher.missing import note_missing
 from factory.teacher.repair import REPAIR, Answered, ask_and_read
 
 TYPICAL_TEXT_CHARS = 45
+TYPICAL_REASON_CHARS = CHARS_PER_TOKEN * REASON_TOKENS
 
 
 class AskParams(Model):
@@ -31,6 +44,8 @@ class AnnotateParams(AskParams):
     """What labelling depends on."""
 
     ask: Ask = "label"
+    checks: tuple[ReasonCheck, ...] = ()
+    """Of the reasons, where they are asked for."""
 
 
 Judgement = Answered[Annotation]
@@ -70,22 +85,30 @@ def forecast_labels(params: AskParams, n_texts: int, *, way: Way = LABEL) -> For
     """Estimate what labelling so many texts of usual length would cost."""
     texts = [f"{number:x<{TYPICAL_TEXT_CHARS}}" for number in range(n_texts)]
     requests = requests_of(way, params.description, params.labels, texts)
-    return forecast(requests, completion_tokens=way.typical_tokens(params.names))
+    cost = forecast(requests, completion_tokens=way.typical_tokens(params.names))
+    if isinstance(params, AnnotateParams) and params.checks:
+        said = Annotation(label=params.names[0], probs=None, reason="x" * TYPICAL_REASON_CHARS)
+        for name in params.checks:
+            asked = CHECKS[name].requests(params.description, params.labels, texts, [said] * n_texts)
+            cost += forecast(asked, completion_tokens=telling_tokens(CHECKS[name].answers(params.labels)))
+    return cost
 
 
 def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
     """Give each row the teacher's label; rows on which it abstains are rejected with the reason.
 
     Args:
-        params: Task description and labels, and how to ask.
+        params: Task description and labels, how to ask, and how to check reasons.
         rows: Any rows; labels they have are neither shown nor kept.
-        teacher: Whom to ask; one call a row.
+        teacher: Whom to ask; one call a row, and one for each check of its reason.
 
     Returns:
         Kept rows are silver, with the teacher's distribution or candidate set as `label_probs`, null where it gave
         none. `is_complete` is false when the budget ended first or the teacher was out of reach.
     """
-    judgements = annotate_texts(params, rows.kept["text"], teacher, stage=ANNOTATE.name, way=WAYS[params.ask])
+    texts = rows.kept["text"][:]
+    judgements = annotate_texts(params, texts, teacher, stage=ANNOTATE.name, way=WAYS[params.ask])
+    judgements = check_reasons(params.checks, params.description, params.labels, texts, judgements, teacher)
     labelled, rejections = [], {}
     for position, (row, judgement) in enumerate(zip(rows.kept, judgements, strict=True)):
         answer = judgement.answer
@@ -106,4 +129,4 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
     return note_missing(result, [judgement.answer for judgement in judgements])
 
 
-ANNOTATE: Stage[Rows] = Stage("annotate", 5, AnnotateParams, annotate, Rows, files=(*FILES, REPAIR))
+ANNOTATE: Stage[Rows] = Stage("annotate", 5, AnnotateParams, annotate, Rows, files=(*FILES, *CHECK_FILES, REPAIR))

@@ -43,6 +43,8 @@ class Annotation(Model):
     label: str
     probs: tuple[float, ...] | None
     """A distribution over labels, where the server gave log-probabilities or the teacher named several labels."""
+    reason: str = ""
+    """Where one was asked for."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def parse_rationale(reply: Reply, labels: Sequence[str]) -> Annotation | Abstain
         return Abstain("unparseable", reply.text)
     if answer.get("label") not in labels:
         return Abstain("unknown-label", reply.text)
-    return Annotation(label=answer["label"], probs=None)
+    return Annotation(label=answer["label"], probs=None, reason=answer["reason"])
 
 
 def _parse_json(reply: Reply) -> Any:

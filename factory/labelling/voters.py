@@ -6,15 +6,16 @@ To add a voter: write a function `(params, ballot) -> Votes`, add a line to `VOT
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from factory.encoders import Encoder
 from factory.encoders.nearest import nearest_probs
 from factory.labelling.asking import Ask
+from factory.labelling.reasons import ReasonCheck
 from factory.labelling.rules import matcher
 from factory.labelling.votes import ABSTAIN, NOT_ASKED, Votes
 from factory.records import Predictions, Rows
@@ -68,6 +69,15 @@ class TeacherParams(Model):
     calibrate: bool = True
     """Take the teacher's liking for some labels out of its distributions: over all rows it should expect each label
     about as often. Where labels are rare in the pool this gives them too much, and still helps: docs/log.md."""
+    checks: tuple[ReasonCheck, ...] = ()
+    """Of reasons: a label counts only if the reason alone leads to it (`consistency`), or if the teacher finds that the
+    reason follows from the text (`entailment`); a call a row for each."""
+
+    @model_validator(mode="after")
+    def _check_checks(self) -> Self:
+        if self.checks and self.ask != "rationale":
+            raise ValueError("checks: there is no reason to check: say `ask: rationale`")
+        return self
 
     @property
     def source(self) -> str:
