@@ -21,7 +21,7 @@ from factory.labelling.annotate import AskParams
 from factory.labelling.asking import Annotation
 from factory.labelling.self_verify import N_SAMPLES, SELF_VERIFY, self_verify, verify_answers
 from factory.records import Origin, Predictions, Rejection, TextRow, all_kept, split, text_dataset
-from factory.release.cascade_file import CascadeFile, describe
+from factory.release.cascade_file import CascadeFile, TierEntry
 from factory.release.predict import Answer
 from factory.serving.cascade import Cascade
 from factory.serving.cascade import Tier as ServingTier
@@ -247,6 +247,24 @@ def with_logprobs(text: str, probability: float) -> dict[str, Any]:
     return body
 
 
+def file_of(identity: str, verification: Verification) -> CascadeFile:
+    """Describe a cascade whose teacher abstains below one half."""
+    return CascadeFile(
+        format_version=1,
+        tiers=(
+            TierEntry(name="tfidf-linear", threshold=0.9, is_released=True),
+            TierEntry(name="teacher", threshold=0.5, is_released=False),
+        ),
+        promise="",
+        is_certified=True,
+        delta=0.1,
+        truth="gold",
+        n_rows=100,
+        teacher=identity,
+        verification=verification,
+    )
+
+
 def served(folder: Path, url: str) -> Path:
     """Write a task whose teacher is at an address, and that verifies its answers."""
     make_task(folder, teacher={"name": "openai", "model": "m", "base_url": f"{url}/v1", "api_key_env": "FAULT_KEY"})
@@ -273,22 +291,7 @@ def test_the_last_tier_verifies_over_http_and_what_is_garbled_or_unsure_is_not_g
     with FaultServer(behave) as server:
         folder = served(tmp_path / "task", server.url)
         identity = OpenAITeacher(load_spec(folder).teacher).identity
-        described = CascadeFile.model_validate(
-            {
-                "format_version": 1,
-                "tiers": [
-                    {"name": "tfidf-linear", "threshold": 0.9, "is_released": True},
-                    {"name": "teacher", "threshold": 0.5, "is_released": False},
-                ],
-                "promise": "",
-                "is_certified": True,
-                "delta": 0.1,
-                "truth": "gold",
-                "n_rows": 100,
-                "teacher": identity,
-                "verification": {"slope": 1.0, "intercept": 0.0},
-            }
-        )
+        described = file_of(identity, Verification(slope=1.0, intercept=0.0))
         with asking(folder, described, tmp_path / "outputs") as fallback:
             assert fallback is not None
             jazz, hum, garbled, nonsense = fallback(["jazz", "hum", "garbled", "nonsense"])
@@ -319,7 +322,7 @@ def test_the_curve_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.slow
-def test_a_build_verifies_the_calibration_rows_and_its_release_abstains_as_it_was_tested(tmp_path: Path) -> None:
+def test_a_build_verifies_the_calibration_rows_and_its_curve_makes_the_last_tier_abstain(tmp_path: Path) -> None:
     goal = {"tiers": ["tfidf-linear", "teacher"], "accuracy": 0.8, "delta": 0.3, "self_verification": True}
     data = {"holdout": "holdout.jsonl", "calibration": "calibration.jsonl"}
     folder = make_task(tmp_path / "task", data=data, curation=[], students=["tfidf-linear"], cascade=goal)
@@ -341,12 +344,13 @@ def test_a_build_verifies_the_calibration_rows_and_its_release_abstains_as_it_wa
         teacher.close()
     assert products.tiers is not None
     choice = products.tiers.choice.load()
-    assert choice.is_certified
     assert choice.abstained is not None
-    assert choice.abstained.value > 0.1
-    described = describe(choice, released="tfidf-linear", teacher=teacher.identity)
-    student = ServingTier("tfidf-linear", described.tiers[0].threshold, Unsure())
-    last = ServingTier("teacher", described.tiers[-1].threshold, None)
+    assert choice.verification is not None
+    assert choice.verification.slope > 0
+    verified = run.artifacts["self-verify-cascade"].load()
+    assert sorted(verified.kept["label"]) == 16 * ["no"] + 32 * ["yes"]
+    described = file_of(teacher.identity, choice.verification)
+    student, last = ServingTier("tfidf-linear", 0.9, Unsure()), ServingTier("teacher", 0.5, None)
     with asking(folder, described, tmp_path / "outputs") as fallback:
         asked = [texts_of("table")[0], texts_of("weather")[0]]
         table, weather = Cascade([student, last], fallback=fallback).predict(asked)
