@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser.conftest import OpenPage
+from tests.fault_server import hear_ctrl_c
 from tests.scripted_task import make_task
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class Running:
         ports = ["--port", "0", "--mlflow-port", "0", "--reports-port", "0"]
         where = ["--tasks", str(place / "tasks"), "--out", str(self.outputs)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "factory", "ui", "--json", *ports, *where], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "factory", "ui", "--json", *ports, *where],
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=hear_ctrl_c,
         )
         assert self.process.stdout is not None
         self.addresses: dict[str, str] = json.loads(self.process.stdout.readline())
