@@ -200,7 +200,8 @@ def test_a_schedule_starts_a_run(site: Site) -> None:
     )
     asked = {"flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["COMPLETED"]}}}}
     site.wait_for(lambda: [one for one in site.ask("/flow_runs/filter", asked) if one["auto_scheduled"]])
-    httpx.delete(f"{site.url}/deployments/{deployment}/schedules/{made[0]['id']}", timeout=60).raise_for_status()
+    schedule = f"{site.url}/deployments/{deployment}/schedules/{made[0]['id']}"
+    site.wait_for(lambda: httpx.delete(schedule, timeout=60).status_code != 503)  # see `ask`
 
 
 def test_what_cannot_be_done_is_said_by_the_run_or_refused_by_the_form(site: Site) -> None:

@@ -72,7 +72,8 @@ def decide(evaluation: "Evaluation | NumberEvaluation", cascade: CascadeChoice |
     not_shown = _why_not(evaluation, difference)
     if cascade is not None and cascade.is_certified and cascade.calls_teacher and cascade.last_share.value < 1:
         share = f"only {in_percent(cascade.last_share)} % of the texts need the LLM"
-        why = f"{not_shown}, but {share}. {cascade.promise}"
+        nobody = "" if cascade.abstained is None else f", and {in_percent(cascade.abstained)} % get no answer"
+        why = f"{not_shown}, but {share}{nobody}. {cascade.promise}"
         return Decision(choice=Choice.CASCADE, why=why, is_estimate=cascade.truth != "gold")
     return Decision(choice=Choice.KEEP, why=f"{not_shown}{_remedy(evaluation, difference)}.", is_estimate=False)
 

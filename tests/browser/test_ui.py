@@ -135,6 +135,7 @@ def test_a_build_is_started_by_its_form_followed_and_approved(
         one.get_by_role("button", name="Run", exact=True).click()
         one.get_by_role("menuitem", name="Custom run").click()
         one.get_by_role("button", name="Select task").click()
+        one.get_by_role("option", name="tiny").wait_for()
         assert one.get_by_role("option").all_inner_texts() == ["tiny"]
         one.get_by_role("option", name="tiny").click()
         one.get_by_label("most_calls").fill("500")

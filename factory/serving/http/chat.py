@@ -22,6 +22,8 @@ from factory.serving.http.problems import Problem, documented
 from factory.serving.http.response_format import content_of
 from factory.serving.http.service import MAX_TEXTS, Service, Text
 
+BESIDE = ("abstained", "confidence", "tier", "unanswered")
+"""What an answer of a cascade, or of a model that refuses, may say besides its label; passed on where it does."""
 MAX_CHOICES = 16
 
 
@@ -101,6 +103,7 @@ def chat(service: Service) -> APIRouter:
                 "probability": answer["probability"],
                 "probs": [answer["probabilities"][label] for label in opened.student.labels],
                 "num_classes": len(opened.student.labels),
+                **{key: value for key, value in answer.items() if key in BESIDE},
             }
             for index, answer in enumerate(answers)
         ]
