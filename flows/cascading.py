@@ -1,5 +1,6 @@
 """A build's cascade: rows to choose its thresholds on, what each tier says to them; and asking the teacher later."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from factory.check import Task
 from factory.curation.set_aside import SET_ASIDE, SetAsideParams
-from factory.errors import FactoryError
+from factory.errors import FactoryError, TeacherUnavailable
 from factory.evaluation.cascade import CASCADE, CascadeChoice, CascadeParams
 from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.evaluation.verification import Verification
@@ -23,8 +24,12 @@ from factory.release.predict import Answer
 from factory.serving.cascade import Fallback, Verified
 from factory.spec import TEACHER_TIER, load_spec
 from factory.store import Artifact
-from factory.teacher import Abstain, Teacher, open_teacher
+from factory.teacher import Teacher, open_teacher
+from factory.teacher.repair import Answered
 from flows.steps import Runner, named
+
+logger = logging.getLogger("factory.serving.cascade")
+"""A server's own log, which is where its operator looks; other programs print warnings to standard error."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,8 @@ def asking(folder: Path, described: CascadeFile, outputs: Path) -> Iterator[Fall
             )
 
         def ask(texts: Sequence[str]) -> list[Answer | None]:
-            judged = annotate_texts(params, texts, teacher, stage="cascade")
-            answers = [_as_answer(one.answer, params.names) for one in judged]
+            said = _heard(lambda: annotate_texts(params, texts, teacher, stage="cascade"), len(texts))
+            answers = [_as_answer(one, params.names) for one in said]
             if described.verification is None:
                 return answers
             return _verified(params, texts, answers, teacher, described.verification)
@@ -157,16 +162,30 @@ def _verified(
     if not given:
         return verified
     labels = [answer["label"] for answer in given.values()]
-    judged = verify_answers(params, [texts[at] for at in given], labels, teacher, stage="cascade")
+    again = [texts[at] for at in given]
+    judged = _heard(lambda: verify_answers(params, again, labels, teacher, stage="cascade"), len(again))
     for (at, answer), one in zip(given.items(), judged, strict=True):
-        yes = one.answer.probs[0] if isinstance(one.answer, Annotation) and one.answer.probs else None
+        yes = one.probs[0] if one is not None and one.probs else None
         verified[at] = Verified(**answer, confidence=verification.confidence(yes))
     return verified
 
 
-def _as_answer(answer: Any, labels: Sequence[str]) -> Answer | None:
+def _heard(asked: Callable[[], Sequence[Answered[Annotation]]], n_texts: int) -> list[Annotation | None]:
+    """Return what the teacher says of each text; None where that is of no use, or nobody answers, which is warned of.
+
+    A build stops at a teacher that is out of reach. Who asks a cascade wants the answers of the tiers before it.
+    """
+    try:
+        judged = asked()
+    except TeacherUnavailable as error:
+        logger.warning("%d texts go without the teacher: %s", n_texts, error)
+        return [None] * n_texts
+    return [one.answer if isinstance(one.answer, Annotation) else None for one in judged]
+
+
+def _as_answer(answer: Annotation | None, labels: Sequence[str]) -> Answer | None:
     """Return the teacher's label; where it gave no distribution, all of its opinion is on that label."""
-    if isinstance(answer, Abstain):
+    if answer is None:
         return None
     probs = answer.probs or [float(label == answer.label) for label in labels]
     probabilities = dict(zip(labels, map(float, probs), strict=True))

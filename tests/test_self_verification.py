@@ -299,6 +299,37 @@ def test_the_last_tier_verifies_over_http_and_what_is_garbled_or_unsure_is_not_g
     assert found == pytest.approx([0.9, 0.1, 0.0, 0.0], abs=1e-3)
 
 
+@pytest.mark.parametrize("gone", ["at once", "before it verified"])
+def test_without_its_teacher_a_cascade_answers_what_the_student_can_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, gone: str
+) -> None:
+    monkeypatch.setenv("FAULT_KEY", "k")
+
+    def behave(body: dict[str, Any], number: int) -> Say:
+        if gone == "at once" or "Label given" in str(body["messages"][1]["content"]):
+            return Say(503, headers={"Retry-After": "0"})
+        return Say(body=completion('"weather"'))
+
+    with FaultServer(behave) as server:
+        folder = served(tmp_path / "task", server.url)
+        described = file_of(OpenAITeacher(load_spec(folder).teacher).identity, Verification(slope=1.0, intercept=0.0))
+        with asking(folder, described, tmp_path / "outputs") as fallback:
+            tiers = [ServingTier("tfidf-linear", 0.9, SureOf("sure")), ServingTier("teacher", 0.5, None)]
+            sure, rain = Cascade(tiers, fallback=fallback).predict(["sure", "rain"])
+    assert (sure["label"], sure["tier"], sure["unanswered"]) == ("music", "tfidf-linear", False)
+    if gone == "at once":
+        assert (rain["label"], rain["tier"], rain["unanswered"]) == ("music", "tfidf-linear", True)
+    else:
+        assert (rain["label"], rain["tier"], rain["confidence"], rain.get("abstained")) == (
+            "weather",
+            "teacher",
+            0,
+            True,
+        )
+    assert "1 texts go without the teacher" in caplog.text
+    assert "rain" not in caplog.text
+
+
 def test_a_server_that_is_gone_before_it_verified_makes_no_confidence(tmp_path: Path) -> None:
     spec = TeacherSpec(name="openai", model="m", base_url="http://127.0.0.1:9/v1", api_key_env="FAULT_KEY")
     limits = Limits(concurrency=1, timeout_s=1.0, first_delay_s=0.01, max_attempts=1)
@@ -350,7 +381,7 @@ def test_a_build_verifies_the_calibration_rows_and_its_curve_makes_the_last_tier
     verified = run.artifacts["self-verify-cascade"].load()
     assert sorted(verified.kept["label"]) == 16 * ["no"] + 32 * ["yes"]
     described = file_of(teacher.identity, choice.verification)
-    student, last = ServingTier("tfidf-linear", 0.9, Unsure()), ServingTier("teacher", 0.5, None)
+    student, last = ServingTier("tfidf-linear", 0.9, SureOf("no text")), ServingTier("teacher", 0.5, None)
     with asking(folder, described, tmp_path / "outputs") as fallback:
         asked = [texts_of("table")[0], texts_of("weather")[0]]
         table, weather = Cascade([student, last], fallback=fallback).predict(asked)
@@ -359,8 +390,15 @@ def test_a_build_verifies_the_calibration_rows_and_its_curve_makes_the_last_tier
     assert weather["confidence"] > 0.5 > table["confidence"]
 
 
-class Unsure:
-    """A student that is sure of nothing."""
+class SureOf:
+    """A student that is sure of one text only."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def predict(self, texts: Sequence[str]) -> list[Answer]:
-        return [{"label": "music", "probability": 0.0, "probabilities": dict.fromkeys(SCRIPTED, 0.0)} for _ in texts]
+        probabilities = dict.fromkeys(SCRIPTED, 0.0)
+        return [
+            {"label": "music", "probability": float(text == self._text), "probabilities": probabilities}
+            for text in texts
+        ]

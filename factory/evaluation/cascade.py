@@ -67,7 +67,7 @@ class CascadeChoice(JsonResult):
     """Rows in all without which no thresholds could be certified, even if none erred."""
     accuracy: Estimate
     last_share: Estimate
-    abstained: Estimate | None
+    abstained: Estimate | None = None
     """Of the test rows, the share that nobody answers; accuracy is of the others. Null where nothing is verified."""
     versus_best: Estimate
     """Accuracy minus that of the best tier, on the same test rows."""
@@ -75,7 +75,7 @@ class CascadeChoice(JsonResult):
     """Accuracy of each tier alone, on the test rows."""
     curve: tuple[CurvePoint, ...]
     """From the cheapest to the dearest."""
-    verification: Verification | None
+    verification: Verification | None = None
     """What makes a confidence of the last tier's verification; null where nothing is verified."""
 
     @property

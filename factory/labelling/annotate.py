@@ -109,6 +109,21 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
     texts = rows.kept["text"][:]
     judgements = annotate_texts(params, texts, teacher, stage=ANNOTATE.name, way=WAYS[params.ask])
     judgements = check_reasons(params.checks, params.description, params.labels, texts, judgements, teacher)
+    return as_rows(rows, judgements, teacher, by=ANNOTATE.name)
+
+
+def as_rows(rows: Rows, judgements: Sequence[Answered[Annotation]], teacher: Teacher, *, by: str) -> Rows:
+    """Give rows what a teacher says of them; where that is of no use they are rejected, `abstain-*`.
+
+    Args:
+        rows: What it was asked about.
+        judgements: What it said of each of the kept ones.
+        teacher: Who said it.
+        by: Name of the stage.
+
+    Returns:
+        Silver rows. `is_complete` is false where answers are missing that may still come.
+    """
     labelled, rejections = [], {}
     for position, (row, judgement) in enumerate(zip(rows.kept, judgements, strict=True)):
         answer = judgement.answer
@@ -125,7 +140,7 @@ def annotate(params: AnnotateParams, *, rows: Rows, teacher: Teacher) -> Rows:
                 replies=(*row["replies"], *judgement.replies),
             )
         )
-    result = split(text_dataset(labelled), rejections, by=ANNOTATE.name)
+    result = split(text_dataset(labelled), rejections, by=by)
     return note_missing(result, [judgement.answer for judgement in judgements])
 
 

@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from factory.events import Progressed, emit
-from factory.labelling.annotate import AskParams
+from factory.labelling.annotate import AskParams, as_rows
 from factory.labelling.asking import CHARS_PER_TOKEN, MOST_LABEL_TOKENS, TOP_LOGPROBS, Annotation, parse_label
 from factory.labelling.distribution import written
 from factory.prompts import render
-from factory.records import Origin, Rejection, Rows, TextRow, split, text_dataset
+from factory.records import Rows
 from factory.store import Stage
 from factory.teacher import Abstain, Message, Reply, Request, Teacher
-from factory.teacher.missing import note_missing
 from factory.teacher.repair import REPAIR, Answered, ask_and_read
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -80,23 +79,7 @@ def self_verify(params: AskParams, *, rows: Rows, teacher: Teacher) -> Rows:
         ended first or the teacher was out of reach.
     """
     judged = verify_answers(params, rows.kept["text"], rows.kept["label"], teacher, stage=SELF_VERIFY.name)
-    verified, rejections = [], {}
-    for position, (row, one) in enumerate(zip(rows.kept, judged, strict=True)):
-        if isinstance(one.answer, Abstain):
-            rejections[position] = Rejection(f"abstain-{one.answer.reason}")
-        label, probs = (None, None) if isinstance(one.answer, Abstain) else (one.answer.label, one.answer.probs)
-        verified.append(
-            TextRow(
-                text=row["text"],
-                label=label,
-                origin=Origin.SILVER,
-                teacher=teacher.identity,
-                label_probs=probs,
-                replies=(*row["replies"], *one.replies),
-            )
-        )
-    result = split(text_dataset(verified), rejections, by=SELF_VERIFY.name)
-    return note_missing(result, [one.answer for one in judged])
+    return as_rows(rows, judged, teacher, by=SELF_VERIFY.name)
 
 
 def _requests(params: AskParams, texts: Sequence[str], labels: Sequence[str]) -> list[Request]:
