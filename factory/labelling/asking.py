@@ -25,6 +25,9 @@ from factory.teacher.forecast import n_shared
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "label_system.v2.jinja"
 USER = PROMPTS / "label_user.v2.jinja"
+YES_NO = ("yes", "no")
+YES_NO_SCHEMA = {"type": "string", "enum": list(YES_NO)}
+"""Of questions about an answer that was given."""
 TOP_LOGPROBS = 20
 """The most that OpenAI's own API reports."""
 CHARS_PER_TOKEN = 4

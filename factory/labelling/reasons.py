@@ -18,6 +18,8 @@ from factory.labelling.asking import (
     LABEL,
     MOST_LABEL_TOKENS,
     TOP_LOGPROBS,
+    YES_NO,
+    YES_NO_SCHEMA,
     Annotation,
     parse_label,
     requests_of,
@@ -31,7 +33,6 @@ from factory.teacher.repair import Answered, ask_and_read
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "follows_system.v1.jinja"
 USER = PROMPTS / "follows_user.v1.jinja"
-YES_NO = ("yes", "no")
 UNCHECKED = "unchecked-reason"
 """Why a row has no label whose reason the teacher said nothing usable about."""
 
@@ -116,7 +117,7 @@ def _does_it_follow(
         Request(
             messages=(system, Message("user", render(USER, text=text, reason=one.reason))),
             max_tokens=telling_tokens(YES_NO),
-            schema={"type": "string", "enum": list(YES_NO)},
+            schema=YES_NO_SCHEMA,
             top_logprobs=TOP_LOGPROBS,
         )
         for text, one in zip(texts, given, strict=True)

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from factory.events import Progressed, emit
 from factory.labelling.annotate import AskParams, as_rows
-from factory.labelling.asking import CHARS_PER_TOKEN, MOST_LABEL_TOKENS, TOP_LOGPROBS, Annotation, parse_label
+from factory.labelling.asking import (
+    CHARS_PER_TOKEN,
+    MOST_LABEL_TOKENS,
+    TOP_LOGPROBS,
+    YES_NO,
+    YES_NO_SCHEMA,
+    Annotation,
+    parse_label,
+)
 from factory.labelling.distribution import written
 from factory.prompts import render
 from factory.records import Rows
@@ -23,8 +31,6 @@ from factory.teacher.repair import REPAIR, Answered, ask_and_read
 PROMPTS = Path(__file__).parent / "prompts"
 SYSTEM = PROMPTS / "self_verify_system.v1.jinja"
 USER = PROMPTS / "self_verify_user.v1.jinja"
-YES_NO = ("yes", "no")
-SCHEMA = {"type": "string", "enum": list(YES_NO)}
 N_SAMPLES = 5
 """Asked where there are no log-probabilities."""
 FIRST_TOKENS = 2 + len(written(YES_NO[0])) // CHARS_PER_TOKEN
@@ -89,7 +95,7 @@ def _requests(params: AskParams, texts: Sequence[str], labels: Sequence[str]) ->
         Request(
             messages=(system, Message("user", render(USER, text=text, quoted=written(label)))),
             max_tokens=FIRST_TOKENS,
-            schema=SCHEMA,
+            schema=YES_NO_SCHEMA,
             top_logprobs=TOP_LOGPROBS,
         )
         for text, label in zip(texts, labels, strict=True)
