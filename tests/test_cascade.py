@@ -1,6 +1,7 @@
 """Thresholds of a cascade: the promise holds as often as said, and what is chosen is what was promised."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.errors import FactoryError
+from factory.evaluation import policies
 from factory.evaluation.cascade import CASCADE, CascadeChoice, CascadeParams, cascade, choose_thresholds
 from factory.evaluation.policies import Tier
 from factory.evaluation.promise import promise_of, rows_needed
@@ -76,11 +78,23 @@ def test_without_the_test_the_promise_would_be_broken_often() -> None:
     for seed in range(40):
         rows = np.random.default_rng(seed).choice(100_000, size=900, replace=False)
         found = search(part(everything, rows), wanted, seed=seed)
-        right = [found.cascades.is_right(policy).mean() for policy in found.frontier]
+        right = [found.cascades.answers(policy, np.arange(900))[1].mean() for policy in found.frontier]
         best = max(tier.is_right[rows].mean() for tier in everything)
         naive = next((one for one, share in zip(found.frontier, right, strict=True) if share >= best - 0.005), None)
         n_broken += naive is not None and not truth_of(everything, wanted, found.cascades.thresholds[naive])
     assert n_broken > 8
+
+
+def test_counting_in_blocks_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = search(draw(200, seed=2), goal(within=0.01))
+    whole = asdict(found.cascades.tally(found.test))
+    for cells in (1, 7 * len(found.test)):
+        monkeypatch.setattr(policies, "BLOCK_CELLS", cells)
+        counted = asdict(found.cascades.tally(found.test))
+        assert all(np.array_equal(whole[key], counted[key]) for key in whole)
+    answered, right = found.cascades.answers(found.chosen, found.test)
+    assert right.sum() == whole["n_right"][found.chosen]
+    assert (answered == 2).sum() == whole["n_last"][found.chosen]
 
 
 def test_the_cheapest_certified_thresholds_are_taken_and_calls_are_saved() -> None:

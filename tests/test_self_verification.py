@@ -250,7 +250,7 @@ def with_logprobs(text: str, probability: float) -> dict[str, Any]:
 def file_of(identity: str, verification: Verification) -> CascadeFile:
     """Describe a cascade whose teacher abstains below one half."""
     return CascadeFile(
-        format_version=1,
+        format_version=2,
         tiers=(
             TierEntry(name="tfidf-linear", threshold=0.9, is_released=True),
             TierEntry(name="teacher", threshold=0.5, is_released=False),

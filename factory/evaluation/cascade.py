@@ -124,7 +124,7 @@ def choose_thresholds(
 
 def _rule(cascades: Cascades, policy: int, test: Ints) -> tuple[TierRule, ...]:
     """Leave out tiers that never answer, and those that nothing reaches."""
-    answered = cascades.answered_by[policy, test]
+    answered, _ = cascades.answers(policy, test)
     thresholds = [*cascades.thresholds[policy].tolist(), 0.0]
     last = min(thresholds.index(0.0), len(cascades.tiers) - 1)
     return tuple(
@@ -139,11 +139,11 @@ def _rule(cascades: Cascades, policy: int, test: Ints) -> tuple[TierRule, ...]:
 
 
 def _measured(cascades: Cascades, policy: int, test: Ints) -> dict[str, Estimate | dict[str, Estimate] | None]:
-    answered, n_tiers = cascades.answered_by[policy, test], len(cascades.tiers)
+    (answered, is_right), n_tiers = cascades.answers(policy, test), len(cascades.tiers)
     alone = {tier.name: tier.is_right[test].astype(np.int64) for tier in cascades.tiers}
     every = np.ones(len(test), dtype=np.int64)
     given = answered < n_tiers if (answered < n_tiers).any() else every.astype(bool)  # else all of them count as wrong
-    right = cascades.is_right(policy)[test][given].astype(np.int64)
+    right = is_right[given].astype(np.int64)
     best = max((one[given] for one in alone.values()), key=lambda one: int(one.sum()))
     may_abstain = cascades.thresholds.shape[1] == n_tiers
 
@@ -161,9 +161,9 @@ def _measured(cascades: Cascades, policy: int, test: Ints) -> dict[str, Estimate
 
 def _point(found: Search, policy: int, goal: CascadeSpec) -> CurvePoint:
     cascades, test = found.cascades, found.test
-    answered, n_tiers = cascades.answered_by[policy, test], len(cascades.tiers)
+    (answered, is_right), n_tiers = cascades.answers(policy, test), len(cascades.tiers)
     given = answered < n_tiers if (answered < n_tiers).any() else np.ones(len(test), dtype=bool)
-    right = cascades.is_right(policy)[test][given].astype(np.int64)
+    right = is_right[given].astype(np.int64)
     return CurvePoint(
         thresholds=tuple(None if one == NEVER else one for one in cascades.thresholds[policy].tolist()),
         last_share=float((answered >= n_tiers - 1).mean()),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -18,6 +17,8 @@ COST_RATIO = 100
 sentence encoder and a local LLM (docs/benchmarks.md)."""
 NEVER = 2.0
 """A threshold that no probability reaches."""
+BLOCK_CELLS = 2**22
+"""Policies times rows that are counted at a time: some arrays of this many bytes, whatever the numbers of both."""
 
 Rights = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -60,39 +61,45 @@ class Cascades:
     thresholds: NDArray[np.float64]
     """Shape (n_policies, n_tiers - 1), or (n_policies, n_tiers) where the last tier may abstain."""
 
-    @cached_property
-    def answered_by(self) -> NDArray[np.int8]:
-        """Position of the tier that answers, n_tiers where nobody does; shape (n_policies, n_rows)."""
-        n_passing = self.thresholds.shape[1]
-        answered = np.full((len(self.thresholds), len(self.tiers[0].is_right)), n_passing, dtype=np.int8)
+    def answered_by(self, policies: slice, rows: Ints) -> NDArray[np.int8]:
+        """Return the position of the tier that answers, n_tiers where nobody does; shape (n_policies, n_rows)."""
+        thresholds = self.thresholds[policies]
+        n_passing = thresholds.shape[1]
+        answered = np.full((len(thresholds), len(rows)), n_passing, dtype=np.int8)
         for position in reversed(range(n_passing)):
-            sure = self.tiers[position].confidence[None, :] >= self.thresholds[:, position, None]
+            sure = self.tiers[position].confidence[rows] >= thresholds[:, position, None]
             answered[sure] = position
         return answered
 
-    def is_right(self, policy: int) -> Rights:
-        """Return which rows these thresholds get right; a row that nobody answers is not right."""
-        each = np.stack([*(tier.is_right for tier in self.tiers), np.zeros_like(self.tiers[0].is_right)])
-        right: Rights = each[self.answered_by[policy], np.arange(each.shape[1])]
-        return right
+    def answers(self, policy: int, rows: Ints) -> tuple[NDArray[np.int8], Rights]:
+        """Return which tier answers each row, and whether it is right; a row that nobody answers is not right."""
+        answered = self.answered_by(slice(policy, policy + 1), rows)[0]
+        each = np.stack([*(tier.is_right[rows] for tier in self.tiers), np.zeros(len(rows), dtype=bool)])
+        right: Rights = each[answered, np.arange(len(rows))]
+        return answered, right
 
     def tally(self, rows: Ints) -> Tally:
         """Count on some rows."""
-        answered, last = self.answered_by[:, rows], len(self.tiers) - 1
+        n_policies, step = len(self.thresholds), max(1, BLOCK_CELLS // max(1, len(rows)))
+        counted = [self._count(slice(start, start + step), rows) for start in range(0, n_policies, step)]
+        return Tally(len(rows), *(np.concatenate(parts) for parts in zip(*counted, strict=True)))
+
+    def _count(self, policies: slice, rows: Ints) -> tuple[Ints, ...]:
+        """Count for some policies: what a `Tally` holds, in its order."""
+        answered, last = self.answered_by(policies, rows), len(self.tiers) - 1
         right = np.zeros(answered.shape, dtype=bool)
         for position, tier in enumerate(self.tiers):
             right |= (answered == position) & tier.is_right[rows]
         alone = [tier.is_right[rows] for tier in self.tiers]
         wrong = ~right & (answered <= last)
         reached = range(self.thresholds.shape[1] + 1)
-        return Tally(
-            n_rows=len(rows),
-            n_given=(answered <= last).sum(axis=1),
-            n_right=right.sum(axis=1),
-            n_last=(answered >= last).sum(axis=1),
-            n_reached=np.stack([(answered >= position).sum(axis=1) for position in reached], axis=1),
-            n_worse=np.stack([(one & wrong).sum(axis=1) for one in alone], axis=1),
-            n_better=np.stack([(right & ~one).sum(axis=1) for one in alone], axis=1),
+        return (
+            (answered <= last).sum(axis=1),
+            right.sum(axis=1),
+            (answered >= last).sum(axis=1),
+            np.stack([(answered >= position).sum(axis=1) for position in reached], axis=1),
+            np.stack([(one & wrong).sum(axis=1) for one in alone], axis=1),
+            np.stack([(right & ~one).sum(axis=1) for one in alone], axis=1),
         )
 
     def stands_alone(self, policy: int) -> int | None:

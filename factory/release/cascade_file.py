@@ -17,6 +17,8 @@ CASCADE_FILE = "cascade.json"
 TIERS = "tiers"
 """Folder of the students that are tiers and not the released one, each in a folder of its own name."""
 FORMAT_VERSION = 1
+VERIFYING_VERSION = 2
+"""Of a file whose teacher verifies its answers: a program that knows no such thing must refuse it."""
 SAFE = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -41,7 +43,7 @@ class TierEntry(Part):
 class CascadeFile(Part):
     """What a program that answers in tiers must know."""
 
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     tiers: tuple[TierEntry, ...] = Field(min_length=1)
     promise: str
     is_certified: bool
@@ -52,7 +54,7 @@ class CascadeFile(Part):
     teacher: str
     """Identity of the teacher the thresholds were chosen for; empty when it is no tier."""
     verification: Verification | None = None
-    """What makes a confidence of what the teacher says of its own answer; null where it is not asked."""
+    """What makes a confidence of what the teacher says of its own answer; left out where it is not asked."""
 
     @model_validator(mode="after")
     def _check_order(self) -> "CascadeFile":
@@ -72,7 +74,14 @@ class CascadeFile(Part):
             raise ValueError("the teacher needs a student before it, for when it gives no answer")
         if len({tier.name for tier in self.tiers}) < len(self.tiers):
             raise ValueError("a tier is named twice")
+        expected = FORMAT_VERSION if self.verification is None else VERIFYING_VERSION
+        if self.format_version != expected:
+            raise ValueError(f"format_version: expected {expected}, for that is what verification or its absence needs")
         return self
+
+    def to_json(self) -> str:
+        """Return what the file holds."""
+        return self.model_dump_json(indent=1, exclude=None if self.verification else {"verification"}) + "\n"
 
     @property
     def calls_teacher(self) -> bool:
@@ -94,8 +103,10 @@ def describe(choice: CascadeChoice, *, released: str, teacher: str) -> CascadeFi
     tiers = [TierEntry(name=one.name, threshold=one.threshold, is_released=one.name == released) for one in choice.rule]
     if choice.rule[0].name == TEACHER_TIER:
         tiers.insert(0, TierEntry(name=released, threshold=NEVER, is_released=True))
+    # Where it always answers, however unsure it is, it need not be asked.
+    verification = None if choice.rule[-1].threshold is None else choice.verification
     return CascadeFile(
-        format_version=FORMAT_VERSION,
+        format_version=FORMAT_VERSION if verification is None else VERIFYING_VERSION,
         tiers=tuple(tiers),
         promise=choice.promise,
         is_certified=choice.is_certified,
@@ -103,8 +114,7 @@ def describe(choice: CascadeChoice, *, released: str, teacher: str) -> CascadeFi
         truth=choice.truth,
         n_rows=choice.n_design + choice.n_test,
         teacher=teacher if choice.calls_teacher else "",
-        # Where it always answers, however unsure it is, it need not be asked.
-        verification=None if choice.rule[-1].threshold is None else choice.verification,
+        verification=verification,
     )
 
 

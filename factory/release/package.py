@@ -146,13 +146,13 @@ def package(
     return Release({**exported.contents, **added})
 
 
-PACKAGE = Stage("release", 5, PackageParams, package, Release, files=TEMPLATE_FILES)
+PACKAGE = Stage("release", 6, PackageParams, package, Release, files=TEMPLATE_FILES)
 
 
 def _tiers(params: PackageParams, cascade: CascadeChoice, tiers: Mapping[str, Exported]) -> dict[str, bytes]:
     """Return `cascade.json`, and what is needed to predict with each tier that is not the released student."""
     described = describe(cascade, released=params.student, teacher=params.lineage.teacher)
-    files = {CASCADE_FILE: (described.model_dump_json(indent=1) + "\n").encode()}
+    files = {CASCADE_FILE: described.to_json().encode()}
     for tier in described.tiers:
         if tier.folder not in (None, "."):
             contents = tiers[tier.name].contents
