@@ -77,9 +77,15 @@ def test_scripts_are_told_by_the_exit_code() -> None:
     assert codes == {"replace": 0, "use": 0, "cascade": 3, "keep": 4, "unproven": 5}
 
 
-def test_a_cascade_that_was_not_certified_or_asks_everything_is_no_reason_to_use_it() -> None:
+def test_a_cascade_that_was_not_certified_or_asks_nearly_everything_is_no_reason_to_use_it() -> None:
     not_certified = choose_thresholds(draw(60, seed=3), CascadeSpec(tiers=("static", "blend", "teacher")))
     assert decide(judged(-0.12, -0.08, -0.04), not_certified).choice is Choice.KEEP
+    hardly = certified().model_copy(update={"last_share": Estimate(value=0.95, low=0.94, high=0.96)})
+    kept = decide(judged(-0.12, -0.08, -0.04), hardly)
+    assert kept.choice is Choice.KEEP
+    assert "of the texts 95.0 (94.0 to 96.0) % would need it in a cascade too." in kept.why
+    enough = certified().model_copy(update={"last_share": Estimate(value=0.94, low=0.93, high=0.95)})
+    assert decide(judged(-0.12, -0.08, -0.04), enough).choice is Choice.CASCADE
 
 
 def test_without_gold_rows_or_the_teachers_answers_nothing_is_replaced() -> None:

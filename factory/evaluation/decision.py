@@ -12,6 +12,8 @@ from factory.evaluation.telling import figure_of, in_signed, is_table
 from factory.evaluation.verdict import Difference, Evaluation, in_percent, in_points
 
 NO_LEARNING = ("majority", MEAN)
+LEAST_SAVED = 0.05
+"""Share of the texts that a cascade must surely answer without the LLM: less is not worth a second system."""
 
 
 class Choice(StrEnum):
@@ -60,9 +62,9 @@ def decide(evaluation: "Evaluation | NumberEvaluation", cascade: CascadeChoice |
 
     Returns:
         *Replace* where the student is surely within the spec's margin of the teacher; else *cascade* where one was
-        certified that answers something without the teacher; else *keep*. Of a table whose rows no teacher answered:
-        *use* where the student is surely better than no learning, and not surely worse than the linear student; else
-        *unproven*.
+        certified that surely answers `LEAST_SAVED` of the texts without the teacher; else *keep*. Of a table whose rows
+        no teacher answered: *use* where the student is surely better than no learning, and not surely worse than the
+        linear student; else *unproven*.
     """
     if not isinstance(evaluation, Evaluation) or (is_table(evaluation) and evaluation.versus_teacher is None):
         return _worth(evaluation)
@@ -70,12 +72,16 @@ def decide(evaluation: "Evaluation | NumberEvaluation", cascade: CascadeChoice |
     if difference is not None and difference.is_non_inferior:
         return Decision(choice=Choice.REPLACE, why=_no_worse(difference), is_estimate=False)
     not_shown = _why_not(evaluation, difference)
-    if cascade is not None and cascade.is_certified and cascade.calls_teacher and cascade.last_share.value < 1:
-        share = f"only {in_percent(cascade.last_share)} % of the texts need the LLM"
-        nobody = "" if cascade.abstained is None else f", and {in_percent(cascade.abstained)} % get no answer"
-        why = f"{not_shown}, but {share}{nobody}. {cascade.promise}"
-        return Decision(choice=Choice.CASCADE, why=why, is_estimate=cascade.truth != "gold")
-    return Decision(choice=Choice.KEEP, why=f"{not_shown}{_remedy(evaluation, difference)}.", is_estimate=False)
+    spared = ""
+    if cascade is not None and cascade.is_certified and cascade.calls_teacher:
+        if cascade.last_share.high <= 1 - LEAST_SAVED:
+            share = f"only {in_percent(cascade.last_share)} % of the texts need the LLM"
+            nobody = "" if cascade.abstained is None else f", and {in_percent(cascade.abstained)} % get no answer"
+            why = f"{not_shown}, but {share}{nobody}. {cascade.promise}"
+            return Decision(choice=Choice.CASCADE, why=why, is_estimate=cascade.truth != "gold")
+        spared = f", and of the texts {in_percent(cascade.last_share)} % would need it in a cascade too"
+    remedy = _remedy(evaluation, difference)
+    return Decision(choice=Choice.KEEP, why=f"{not_shown}{spared}{remedy}.", is_estimate=False)
 
 
 def _worth(evaluation: "Evaluation | NumberEvaluation") -> Decision:
