@@ -175,12 +175,16 @@ ARMS: Mapping[str, Arm] = {
     ),
     "dedup": Arm("no such filter", _without_filter("dedup")),
     "label-noise": Arm("no such filter", _without_filter("label-noise")),
-    "vote of the descriptions": Arm(
+    "clusters": Arm(
+        "the nearest description votes in their place",
+        lambda spec: _voters(spec, (Plugin(name="teacher"), Plugin(name="nearest-description"))),
+    ),
+    "vote of the clusters": Arm(
         "the teacher alone labels the pool", lambda spec: _voters(spec, (Plugin(name="teacher"),))
     ),
     "vote of the teacher": Arm(
-        "the nearest description alone labels the pool",
-        lambda spec: _voters(spec, (Plugin(name="nearest-description"),)),
+        "the clusters alone label the pool",
+        lambda spec: _voters(spec, (Plugin(name="clusters"),)),
     ),
     "pooled": Arm("majority of the votes", _majority),
     "calibration": Arm("the teacher's distributions as they are", _uncalibrated),

@@ -56,6 +56,9 @@ PER_LABEL = {"ag_news": 40, "banking77": 8, "medical_abstracts": 16, "snips_inte
 """Accepted rows a label that fit into twenty minutes of the embedded teacher, with few real texts or none."""
 LABEL_POOL = {"banking77": 800}
 """Rows of the pool that the teacher labels, where that is not the default."""
+LEAST_PER_LABEL = {"banking77": 4}
+"""Rows a label with a pool, below which the teacher writes more. Ten, the default, are as many as 800 rows of 77 labels
+have on average: writing for half of the labels would take longer than twenty minutes."""
 AUGMENT_PER_LABEL = {"banking77": 8}
 """Texts made from the real rows of a label, where that is not the default."""
 REGIMES = ("z0", "z1", "fs", "aug")
@@ -132,6 +135,7 @@ def _recipe(name: str, regime: str, encoder: str) -> dict[str, Any]:
     spec: dict[str, Any] = {"synthesis": synthesis}
     if name in LABEL_POOL and regime == "z1":
         spec["labelling"] = {"label_pool": LABEL_POOL[name]}
+        synthesis["per_label"] = LEAST_PER_LABEL[name]
     if regime in REAL_ROWS:
         # Compared with the same rows alone; how the teacher fares is told by the other regimes.
         spec["labelling"] = {"ask_directly": 0}

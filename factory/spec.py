@@ -45,7 +45,17 @@ MOST_LABELS = 300
 """Nearly every prompt lists them all, so calls and their length grow together: 300 cost 115 million tokens."""
 RESERVED_NAMES = {"mlruns"}
 """What else lies in the outputs beside the folders of the tasks."""
-RESERVED_TEACHERS = {"encoder", "nearest-description", "params", "reviewed", "rows", "rules", "student", "teacher"}
+RESERVED_TEACHERS = {
+    "clusters",
+    "encoder",
+    "nearest-description",
+    "params",
+    "reviewed",
+    "rows",
+    "rules",
+    "student",
+    "teacher",
+}
 """What else a stage that counts votes is given."""
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -237,7 +247,8 @@ class Spec(Model):
         Plugin(name="tfidf-linear"),
     )
     encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
-    """What filters, the voter `nearest-description` and its baseline compare texts with: a name, a hub id or a folder.
+    """What filters, the voters `clusters` and `nearest-description` and the baseline compare texts with: a name, a
+    hub id or a folder.
     Students have an encoder of their own, which is released with them."""
     gate: Gate = Gate()
     promotion: Literal["gate", "ask"] = "gate"

@@ -99,8 +99,9 @@ class LabellingSpec(Model):
     """Train students on the teacher's distributions instead of its labels; see docs/decisions/0005."""
     label_pool: Annotated[int, Field(ge=0)] = 400
     """Rows of the pool that the teacher labels for training; 0 for none."""
-    voters: tuple[Plugin, ...] = (Plugin(name="teacher"), Plugin(name="nearest-description"))
-    """Who has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `rules`, `student`;
+    voters: tuple[Plugin, ...] = (Plugin(name="teacher"), Plugin(name="clusters"))
+    """Who has a say on the pool rows that the teacher labelled: `teacher`, `nearest-description`, `clusters` (the
+    nearest description, settled by how the texts of the pool lie together), `rules`, `student`;
     none: its answers stand, without calibration. `teacher` may come several times, with `params: {ask, teacher}`; the
     first of them labels the rows."""
     rules: Annotated[tuple[Rule, ...], Field(max_length=1000)] = ()

@@ -58,7 +58,7 @@ def label_rows(task: Task, outputs: Path, n_rows: int | None) -> str:
         labelled = label_real(task, files, teachers, run)
         if labelled is None:
             raise nothing
-        rows = settle(task, labelled, files.get(REVIEWED), run)
+        rows = settle(task, labelled, run, pool=files.get("pool"), reviewed=files.get(REVIEWED))
         return _written(task, drop_decided(files, rows, "labelled", run), "labelled", outputs, run)
 
 

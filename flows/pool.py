@@ -11,11 +11,11 @@ from factory.encoders import load_encoder
 from factory.labelling.aggregate import AGGREGATE, AggregateParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
 from factory.labelling.refine import REFINE, RefineParams
-from factory.labelling.voters import TeacherParams, teachers_among
+from factory.labelling.voters import CLUSTERS, TeacherParams, teachers_among
 from factory.records import Rows
 from factory.store import Artifact
 from factory.teacher import Teacher
-from flows.steps import CHEAP_STUDENT, NOISE_JUDGE, Runner, cross_predict, fit, named, predict
+from flows.steps import CHEAP_STUDENT, NOISE_JUDGE, Runner, ask_clusters, cross_predict, fit, named, predict
 
 REFINERY_ROUNDS = 3
 """The labels of most candidate sets stand after the first; each round costs five fits of a small student."""
@@ -73,7 +73,8 @@ def label_pool(task: Task, pool: Artifact[Rows], teachers: Mapping[str, Teacher]
     encoder = {"encoder": load_encoder()}  # the small one groups well enough, and a pool may be large
     chosen = run(named(SELECT, 1), SelectParams(n=n_first, seed=spec.seed), inputs={"rows": pool}, resources=encoder)
     first = _ask_all(task, chosen, 1, teachers, run)
-    settled = settle(task, first, None, run, of="first") if n_second else first.rows
+    # Only what to ask about next depends on these labels: the clusters are not fitted for it.
+    settled = settle(task, first, run, of="first") if n_second else first.rows
     known = run.peek(settled)
     if not n_second or (known is not None and len(set(known.kept["label"])) < 2):
         return first
@@ -123,15 +124,22 @@ def _asked(task: Task) -> tuple[TeacherParams, ...]:
 
 
 def settle(
-    task: Task, labelled: Labelled, reviewed: Artifact[Rows] | None, run: Runner, *, of: str = ""
+    task: Task,
+    labelled: Labelled,
+    run: Runner,
+    *,
+    pool: Artifact[Rows] | None = None,
+    reviewed: Artifact[Rows] | None = None,
+    of: str = "",
 ) -> Artifact[Rows]:
     """Let the spec's other labellers vote on what the teachers labelled; without any the first one's answers stand.
 
     Args:
         task: The task; `labelling` says who votes.
         labelled: Rows that the teachers labelled; candidate sets are narrowed down first.
-        reviewed: Rows that people labelled, which nobody else has a say on.
         run: Runs the stages.
+        pool: Where the rows are from; without it the voter `clusters` says what the descriptions say.
+        reviewed: Rows that people labelled, which nobody else has a say on.
         of: Tells several votes of a build apart.
 
     Returns:
@@ -151,7 +159,10 @@ def settle(
         min_agreement=spec.labelling.min_agreement,
     )
     inputs: dict[str, Artifact[Any]] = {"rows": silver, **others}
-    if can_learn(silver, run) and any(plugin.name == "student" for plugin in spec.labelling.voters):
+    voters = {plugin.name for plugin in spec.labelling.voters}
+    if pool is not None and spec.labelling.label_pool and CLUSTERS in voters:
+        inputs[CLUSTERS] = ask_clusters(task, pool, run)
+    if can_learn(silver, run) and "student" in voters:
         inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, f"voter-{of}" if of else "voter", run)
     if reviewed is not None:
         inputs["reviewed"] = reviewed

@@ -18,6 +18,7 @@ from factory.data import READ
 from factory.evaluation.baselines import NEAREST_DESCRIPTION
 from factory.evaluation.sample import SAMPLE
 from factory.labelling.aggregate import AGGREGATE
+from factory.labelling.clusters import CLUSTERS
 from factory.store import Artifact, Resource, Result, Stage, run_stage
 from factory.teacher.probe import DependsOnMissing, Probe
 from factory.teacher.replies import Exchange
@@ -32,6 +33,7 @@ QUICK: Runnable = (READ.run, GATHER.run, SAMPLE.run)
 THOROUGH: Runnable = (
     *QUICK,
     NEAREST_DESCRIPTION.run,
+    CLUSTERS.run,
     SELECT.run,
     AGGREGATE.run,
     MEANING.run,

@@ -61,7 +61,9 @@ class Writing:
         # never pass a filter with made ones: made ones too near to them go.
         labelled = label_real(self.task, self.files, {TEACHER: self.teacher, **self.others}, self.run)
         if labelled is not None:
-            self.parts["pool"] = settle(self.task, labelled, self.files.get("reviewed"), self.run)
+            self.parts["pool"] = settle(
+                self.task, labelled, self.run, pool=self.files.get("pool"), reviewed=self.files.get("reviewed")
+            )
         for name, made in augment(self.task, self.real, self.teacher, self.run).items():
             self.parts[name] = made[-1]
             self.steps += made

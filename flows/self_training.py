@@ -4,10 +4,11 @@ from typing import Any
 
 from factory.check import Task
 from factory.labelling.self_training import SELF_TRAIN, STRATEGY, SelfTrainingParams
-from factory.records import Rows
+from factory.labelling.voters import CLUSTERS
+from factory.records import Predictions, Rows
 from factory.spec import SelfTrainingSpec
 from factory.store import Artifact
-from flows.steps import Runner, ask_descriptions, fit, predict
+from flows.steps import Runner, ask_clusters, ask_descriptions, fit, predict
 
 
 def label_rest(
@@ -35,6 +36,12 @@ def label_rest(
         "pool": pool,
         "known": rows,
         "opinion": predict(fitted, pool, STRATEGY, run),
-        "nearest": ask_descriptions(task, pool, STRATEGY, run),
+        "nearest": _ask_without_learning(task, pool, run),
     }
     return run(SELF_TRAIN, params, inputs=inputs)
+
+
+def _ask_without_learning(task: Task, pool: Artifact[Rows], run: Runner) -> Artifact[Predictions]:
+    if any(plugin.name == CLUSTERS for plugin in task.spec.labelling.voters):
+        return ask_clusters(task, pool, run)
+    return ask_descriptions(task, pool, STRATEGY, run)

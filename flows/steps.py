@@ -11,6 +11,7 @@ from factory.encoders import load_encoder
 from factory.evaluation.baselines import NEAREST_DESCRIPTION, NearestDescriptionParams
 from factory.evaluation.sample import SAMPLE, SampleParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
+from factory.labelling.clusters import CLUSTERS, ClustersParams
 from factory.labelling.verify import OnDisagreement, VerifyParams
 from factory.records import Predictions, Rows
 from factory.spec import Plugin
@@ -31,7 +32,7 @@ R = TypeVar("R", bound=Result)
 
 CHEAP_STUDENT = Plugin(name="sentence-linear")
 """Whose opinion is asked where any will do, such as by the choice of pool rows."""
-NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_weight": 30.0})
+NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_weight": 30.0, "description_prior": 0.0})
 """Whose opinion of a label the label-noise filter takes: held back, so that it does not learn the wrong labels itself
 (docs/benchmarks-curation.md)."""
 CEILING = "ceiling"
@@ -108,6 +109,12 @@ def ask_descriptions(task: Task, rows: Artifact[Rows], suffix: str, run: Runner)
     stage = named(NEAREST_DESCRIPTION, suffix) if suffix else NEAREST_DESCRIPTION
     params = NearestDescriptionParams(labels=task.spec.labels)
     return run(stage, params, inputs={"rows": rows}, resources={"encoder": load_encoder(task.spec.encoder)})
+
+
+def ask_clusters(task: Task, pool: Artifact[Rows], run: Runner) -> Artifact[Predictions]:
+    """Answer each row of a pool with what the descriptions say, settled by how its texts lie together."""
+    params = ClustersParams(labels=task.spec.labels, seed=task.spec.seed)
+    return run(CLUSTERS, params, inputs={"rows": pool}, resources={"encoder": load_encoder(task.spec.encoder)})
 
 
 def named(stage: Stage[R], suffix: str | int) -> Stage[R]:

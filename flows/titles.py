@@ -10,6 +10,7 @@ TITLES = {
     "audit": "audit what was written",
     "calibrate": "calibrate",
     "cascade": "choose the thresholds of the cascade",
+    "clusters": "let the pool settle what the descriptions say",
     "contrastive": "the teacher writes pairs that differ little, round",
     "cross-predict": "train and predict out of fold:",
     "curate-rows": "filter rows",

@@ -1,6 +1,7 @@
 """Voters, rules and the stage that makes one label of their votes, alone and inside a build."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from factory.labelling.votes import ABSTAIN, NOT_ASKED, Votes
 from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
 from factory.spec import Label, Plugin, Rule
 from factory.teacher import open_teacher
-from flows.plan import make_plan
+from flows.plan import make_plan, walk
 from flows.pool import label_pool, settle
+from flows.probing import THOROUGH
 from flows.recipe import read_file
 from tests.golden_file import check_golden, in_words
 from tests.plain_runner import Plain
@@ -239,7 +241,7 @@ def test_rules_are_checked_with_their_lines_before_anything_is_spent(tmp_path: P
     told = {problem.where: ((problem.line or 0) - n_lines, problem.message) for problem in caught.value.problems}
     assert told["labelling.voters[1]"] == (
         2,
-        "'rule' is not one of teacher, nearest-description, rules, student; nearest: 'rules'",
+        "'rule' is not one of teacher, nearest-description, clusters, rules, student; nearest: 'rules'",
     )
     assert told["labelling.aggregation.name"][0] == 3
     assert "nearest: 'dawid-skene'" in told["labelling.aggregation.name"][1]
@@ -247,7 +249,7 @@ def test_rules_are_checked_with_their_lines_before_anything_is_spent(tmp_path: P
     assert told["labelling.rules[1].pattern"][0] == 6
     assert told["labelling.rules"] == (
         4,
-        "nobody goes by them: name the voter too, such as voters: [teacher, nearest-description, rules]",
+        "nobody goes by them: name the voter too, such as voters: [teacher, clusters, rules]",
     )
 
 
@@ -297,7 +299,7 @@ def test_pool_rows_go_through_the_vote_and_the_second_time_all_is_stored(tmp_pat
         teacher = open_teacher(task.spec.teacher, folder=task.folder, outputs=tmp_path / "outputs")
         try:
             given = label_pool(task, read_file(task, "pool", run), {"teacher": teacher}, run)
-            settled = settle(task, given, None, run)
+            settled = settle(task, given, run)
         finally:
             teacher.close()
         assert "cross-predict-voter" in run.artifacts
@@ -312,6 +314,29 @@ def test_pool_rows_go_through_the_vote_and_the_second_time_all_is_stored(tmp_pat
         ]
 
 
+def test_the_clusters_of_the_pool_vote_and_a_dry_run_goes_past_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.steps.load_encoder", lambda *name: ENCODER)
+    task = check_task(pool_task(tmp_path / "task", label_pool=12, voters=["teacher", "clusters"]))
+    outputs = tmp_path / "outputs"
+    run = Plain(outputs / task.spec.name)
+    teacher = open_teacher(task.spec.teacher, folder=task.folder, outputs=outputs)
+    try:
+        pool = read_file(task, "pool", run)
+        given = label_pool(task, pool, {"teacher": teacher}, run)
+        settled = settle(task, given, run, pool=pool)
+        assert set(pool.load().kept["id"]) == set(run.artifacts["clusters"].load().ids)
+    finally:
+        teacher.close()
+    assert [one["voter"] for one in settled.load().report["voters"]] == ["teacher", "clusters"]
+    for name in ("aggregate", "clusters"):
+        shutil.rmtree(run.root / name)
+    looked = walk(task, outputs, runnable=THOROUGH, always=True)
+    assert looked.probed["aggregate"].artifact is not None
+    assert "clusters" in [stage.name for stage in make_plan(task, outputs).stages]
+
+
 def test_without_other_voters_the_teachers_answers_stand(tmp_path: Path) -> None:
     task = check_task(pool_task(tmp_path / "task", label_pool=24, voters=[]))
     run = Plain(tmp_path / "outputs")
@@ -320,7 +345,7 @@ def test_without_other_voters_the_teachers_answers_stand(tmp_path: Path) -> None
         given = label_pool(task, read_file(task, "pool", run), {"teacher": teacher}, run)
     finally:
         teacher.close()
-    assert settle(task, given, None, run) is given.rows
+    assert settle(task, given, run) is given.rows
     assert "aggregate" not in run.artifacts
 
 

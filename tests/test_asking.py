@@ -253,7 +253,7 @@ def test_several_ways_and_teachers_label_a_pool_and_the_second_time_nobody_is_as
         run = Plain(outputs)
         with opened(task.spec, task.folder, outputs) as teachers:
             given = label_pool(task, read_file(task, "pool", run), teachers, run)
-            settled = settle(task, given, None, run).load()
+            settled = settle(task, given, run).load()
             asked.append({name: one.spending.calls for name, one in teachers.items()})
     assert asked == [{"teacher": 48, "second": 24}, {"teacher": 0, "second": 0}]
     assert len(settled.kept) == 24

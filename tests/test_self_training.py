@@ -62,8 +62,8 @@ def test_such_rows_are_silver_and_carry_what_both_say() -> None:
     told = self_train(params(), pool=POOL, known=KNOWN, opinion=STUDENT, nearest=NEAREST)
     row = told.kept[0]
     assert (row["origin"], row["strategy"], row["teacher"], row["weight"]) == ("silver", STRATEGY, "", 0.5)
-    # Of the five new rows the descriptions give "a" 0.36 on average, "b" 0.64.
-    odds = 0.9 / 0.1 * ((0.6 / 0.36) / (0.4 / 0.64)) ** 0.5
+    # Of the five new rows the descriptions give "a" 1.8 rows, "b" 3.2; with one more of each, 0.4 and 0.6 of all.
+    odds = 0.9 / 0.1 * ((0.6 / 0.4) / (0.4 / 0.6)) ** 0.5
     assert row["label_probs"] == pytest.approx([odds / (1 + odds), 1 / (1 + odds)])
     assert told.report == {"n_in": 6, "new": 5, "taken": {"a": 2, "b": 3}, "rejected_by_reason": {}}
 

@@ -70,7 +70,10 @@ def _read_until(terminal: int, wanted: str) -> None:
     while wanted not in said:
         assert time.monotonic() < deadline, said
         if select.select([terminal], [], [], 0.5)[0]:
-            said += os.read(terminal, 65536).decode(errors="replace")
+            try:
+                said += os.read(terminal, 65536).decode(errors="replace")
+            except OSError as error:  # how Linux says that nobody holds the other end any more
+                raise AssertionError(f"the shell ended: {said}") from error
 
 
 def test_fish_offers_commands_with_what_they_do_and_task_folders(at_home: dict[str, str]) -> None:

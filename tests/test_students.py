@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from factory.encoders import load_encoder
 from factory.errors import ArtifactCorrupt, FactoryError, NotFitted
 from factory.records import Origin, TextRow, text_dataset
 from factory.release.predict import FORMAT_VERSION, Predictor
@@ -17,6 +18,7 @@ from factory.students import STUDENTS, Student, make_student
 from factory.students.finetuning import MAX_TEXTS, draw_by_weight
 from factory.students.folds import assign_folds
 from factory.students.linear import LinearHead
+from factory.students.sentence_linear import SentenceLinear
 from factory.students.targets import Targets
 from tests.tiny_bert import write_tiny_bert
 
@@ -212,6 +214,23 @@ def test_the_exported_graph_answers_as_the_student(fitted: Student, tmp_path: Pa
 def test_two_labels_are_enough(case: Case, tmp_path: Path) -> None:
     student = case.make().fit(toy_rows(names=("music", "weather")), LABELS[:2], seed=0)
     assert student.predict_proba(as_rows(["jazz song", "rain snow"])).argmax(axis=1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("n_written", "share"), [(0, 0.0), (6, 0.5), (12, 1.0)])
+def test_the_more_rows_were_written_the_more_descriptions_have_a_say(
+    n_written: int, share: float, tiny_encoder: Path
+) -> None:
+    rows = [
+        TextRow(row["text"], row["label"], Origin.SYNTHETIC if position % 12 < n_written else Origin.SILVER)
+        for position, row in enumerate(toy_rows())
+    ]
+    heads = [
+        SentenceLinear(encoder=str(tiny_encoder), description_prior=prior).fit(text_dataset(rows), LABELS, seed=0).head_
+        for prior in (0.0, 8.0)
+    ]
+    anchors = load_encoder(str(tiny_encoder)).encode([label.phrase for label in LABELS])
+    np.testing.assert_allclose(heads[1].weights - heads[0].weights, 8 * share * anchors.T, atol=1e-5)
+    np.testing.assert_array_equal(heads[1].bias, heads[0].bias)
 
 
 def test_a_head_fitted_on_another_encoder_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def rule_problems(source: Source, labels: Sequence[str] | None) -> list[Problem]
     voters = {plugin.name for _, plugin in plugins_in(source, ("labelling", "voters"))}
     has_voter = "rules" in voters
     if rules and not has_voter:
-        message = "nobody goes by them: name the voter too, such as voters: [teacher, nearest-description, rules]"
+        message = "nobody goes by them: name the voter too, such as voters: [teacher, clusters, rules]"
         problems.append(source.problem(section, message))
     if has_voter and not value_at(source, section):
         problems.append(source.problem(("labelling", "voters"), "the voter `rules` needs labelling.rules"))

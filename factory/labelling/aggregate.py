@@ -34,6 +34,7 @@ def aggregate(
     rows: Rows,
     encoder: Encoder,
     student: Predictions | None = None,
+    clusters: Predictions | None = None,
     reviewed: Rows | None = None,
     **asked: Rows,
 ) -> Rows:
@@ -44,6 +45,7 @@ def aggregate(
         rows: Rows that the first teacher labelled.
         encoder: For the nearest description.
         student: Out-of-fold predictions of a student that learned from the teacher's labels.
+        clusters: What the clusters of the pool say of its rows.
         reviewed: Rows that people labelled.
         **asked: What the other teachers, or the same one asked in other ways, made of the rows, by title of the voter.
 
@@ -52,7 +54,7 @@ def aggregate(
         probability of the best label; `reviewed`, because people have spoken. The report has the reliability of every
         voter, how many labels differ from the teacher's, and, by row id, the votes on what nobody agreed on.
     """
-    votes = collect_votes(params, Ballot(params.labels, params.rules, rows, encoder, student, asked))
+    votes = collect_votes(params, Ballot(params.labels, params.rules, rows, encoder, student, clusters, asked))
     consensus = _consensus(params.aggregation, votes)
     best = consensus.posterior.argmax(axis=1)
     known = set(reviewed.kept["id"]) if reviewed is not None else set()

@@ -46,7 +46,7 @@ def self_train(
         pool: Real texts.
         known: Rows with a label already; they are not labelled again.
         opinion: The student's, of every row of the pool.
-        nearest: That of the label descriptions.
+        nearest: That of the label descriptions, or of the clusters that start from them.
 
     Returns:
         Silver rows, surest first within each label, with both opinions pooled as `label_probs`. This is no filter: what
@@ -83,16 +83,17 @@ def pooled(opinion: NDArray[np.float64], nearest: NDArray[np.float64]) -> NDArra
 
     Args:
         opinion: The student's, shape (n_rows, n_labels), rows sum to 1.
-        nearest: The descriptions', of the same shape. It is divided by its mean over the rows first: a description that
-            is near to everything says nothing.
+        nearest: The descriptions' or the clusters', of the same shape. It is divided by its mean over the rows and one
+            more row of each label first: a description that is near to everything says nothing.
 
     Returns:
         Probabilities of the same shape, rows sum to 1.
     """
     if not len(opinion):
         return opinion
-    product = opinion * (nearest / nearest.mean(axis=0)) ** DESCRIPTION_SHARE
+    usual = (nearest.sum(axis=0) + 1) / (len(nearest) + nearest.shape[1])
+    product = opinion * (nearest / usual) ** DESCRIPTION_SHARE
     return np.asarray(product / product.sum(axis=1, keepdims=True))
 
 
-SELF_TRAIN: Stage[Rows] = Stage("self-train", 2, SelfTrainingParams, self_train, Rows)
+SELF_TRAIN: Stage[Rows] = Stage("self-train", 3, SelfTrainingParams, self_train, Rows)

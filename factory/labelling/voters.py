@@ -24,6 +24,7 @@ from factory.spec_errors import not_among
 from factory.spec_source import KeyPath
 
 TEACHER = "teacher"
+CLUSTERS = "clusters"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Ballot:
     encoder: Encoder
     student: Predictions | None
     """Of an earlier student, found by row id; not every row needs to be there."""
+    clusters: Predictions | None = None
+    """Of the pool that the rows were chosen from, found by row id; not every row needs to be there."""
     asked: Mapping[str, Rows] = field(default_factory=dict)
     """What the other `teacher`s among the voters made of these rows, by their titles."""
 
@@ -138,10 +141,24 @@ def _said(rows: Rows, ballot: Ballot) -> tuple[NDArray[np.int64], NDArray[np.flo
 
 def vote_nearest(params: NearestParams, ballot: Ballot) -> Votes:
     """Vote for the label whose description is nearest to the text."""
+    probs = _nearest(params, ballot)
+    return _one_voter("nearest-description", ballot, probs.argmax(axis=1), probs)
+
+
+def vote_clusters(params: NoParams, ballot: Ballot) -> Votes:
+    """Vote as the clusters of the pool say, and as the nearest description for rows that are not of a pool."""
+    probs = _nearest(NearestParams(), ballot)
+    if ballot.clusters is not None:
+        inside = set(ballot.clusters.ids)
+        at = [position for position, row_id in enumerate(ballot.rows.kept["id"]) if row_id in inside]
+        probs[at] = ballot.clusters.of(ballot.rows.kept.select(at)["id"], ballot.names)
+    return _one_voter(CLUSTERS, ballot, probs.argmax(axis=1), probs)
+
+
+def _nearest(params: NearestParams, ballot: Ballot) -> NDArray[np.float64]:
     phrases = [label.phrase for label in ballot.labels]
     texts = ballot.rows.kept["text"][:]
-    probs = nearest_probs(texts, phrases, ballot.encoder, scale=params.scale, stage="aggregate")
-    return _one_voter("nearest-description", ballot, probs.argmax(axis=1), probs)
+    return nearest_probs(texts, phrases, ballot.encoder, scale=params.scale, stage="aggregate")
 
 
 def vote_rules(params: NoParams, ballot: Ballot) -> Votes:
@@ -178,6 +195,7 @@ def _one_voter(
 VOTERS: Mapping[str, Voter] = {
     TEACHER: Voter(TeacherParams, vote_teacher),
     "nearest-description": Voter(NearestParams, vote_nearest),
+    CLUSTERS: Voter(NoParams, vote_clusters),
     "rules": Voter(NoParams, vote_rules),
     "student": Voter(NoParams, vote_student),
 }

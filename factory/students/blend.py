@@ -45,9 +45,13 @@ class Blend:
     """Exponent of the encoder's probabilities; the n-grams have the rest. Not cross-validated: n-grams know the
     teacher's wording by heart, so generated rows always ask for more of them than real rows bear out."""
 
+    description_prior: Annotated[float, Field(ge=0)] = 30.0
+    """Of the encoder's part: see `SentenceLinear`."""
+
     def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:
         """Fit both parts; see `Student.fit`."""
-        self.sentence_ = SentenceLinear(encoder=self.encoder).fit(rows, labels, seed=seed)
+        sentence = SentenceLinear(encoder=self.encoder, description_prior=self.description_prior)
+        self.sentence_ = sentence.fit(rows, labels, seed=seed)
         self.ngrams_ = TfidfLinear().fit(rows, labels, seed=seed)
         self.labels_ = tuple(label.name for label in labels)
         return self
