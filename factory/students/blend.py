@@ -45,7 +45,7 @@ class Blend:
     """Exponent of the encoder's probabilities; the n-grams have the rest. Not cross-validated: n-grams know the
     teacher's wording by heart, so generated rows always ask for more of them than real rows bear out."""
 
-    description_prior: Annotated[float, Field(ge=0)] = 30.0
+    description_prior: Annotated[float, Field(ge=0)] = 15.0
     """Of the encoder's part: see `SentenceLinear`."""
 
     def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:

@@ -46,7 +46,7 @@ class SentenceLinear:
     """Inverse L2 penalty; null to choose it by cross-validation."""
     anchor_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of a label's description, in training rows; null to choose it by cross-validation."""
-    description_prior: Annotated[float, Field(ge=0)] = 30.0
+    description_prior: Annotated[float, Field(ge=0)] = 15.0
     """Of what the descriptions say: factor on their cosine to the text, times the (weighted) share of rows that a
     teacher wrote.
     Not cross-validated, since written rows agree with the descriptions they were written from."""
