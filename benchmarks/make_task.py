@@ -135,6 +135,7 @@ def _recipe(name: str, regime: str, encoder: str) -> dict[str, Any]:
     spec: dict[str, Any] = {"synthesis": synthesis}
     if name in LABEL_POOL and regime == "z1":
         spec["labelling"] = {"label_pool": LABEL_POOL[name]}
+    if name in LEAST_PER_LABEL and regime == "z1":
         synthesis["per_label"] = LEAST_PER_LABEL[name]
     if regime in REAL_ROWS:
         # Compared with the same rows alone; how the teacher fares is told by the other regimes.

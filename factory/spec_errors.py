@@ -78,7 +78,8 @@ def problems_of(error: ValidationError, model: type, source: Source, at: KeyPath
     for detail in details[:MAX_PROBLEMS]:
         path = (*at, *detail["loc"])
         if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            message = f"unknown key, {not_among(str(path[-1]), _keys_at(model, detail['loc'][:-1]))}"
+            known = _keys_at(model, detail["loc"][:-1])
+            message = f"unknown key, {not_among(str(path[-1]), known) if known else 'there is nothing to set here'}"
         elif detail["type"].startswith("missing"):
             message = (
                 "must not be empty" if path in source.lines else "is missing"

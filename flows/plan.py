@@ -126,7 +126,7 @@ class Planner:
             found = find(self.root, stage, key)
             if found is not None:
                 planned = PlannedStage(stage.name, is_cached=True, because="", cost=Forecast(), asks_teacher=asks)
-                self.stages.append(planned)
+                self._note(planned)
                 return found
             because, root = explain_miss(self.root, stage, key), stage.name
             if self.prober is not None:
@@ -136,12 +136,17 @@ class Planner:
         cost = _as_measured(self.root / stage.name, estimate)
         n_stored = self._n_stored(probed, waits=bool(waits_for)) if cost.calls else None
         whom = next((name for name, one in self.teachers.items() if one is (resources or {}).get("teacher")), "")
-        self.stages.append(PlannedStage(stage.name, False, because, cost, asks, whom, n_stored))
+        self._note(PlannedStage(stage.name, False, because, cost, asks, whom, n_stored))
         if probed is not None:
             self.probed[stage.name] = probed
             if probed.artifact is not None:
                 return probed.artifact
         return Pending(Path(stage.name), stage.result, was_cached=False, n_rows=n_rows, root=root)
+
+    def _note(self, planned: PlannedStage) -> None:
+        """List a stage; one that two others ask for runs once."""
+        if all(one.name != planned.name for one in self.stages):
+            self.stages.append(planned)
 
     def _n_stored(self, probed: Probed[R] | None, *, waits: bool) -> int | None:
         if self.prober is None:

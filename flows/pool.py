@@ -10,8 +10,9 @@ from factory.curation.select import SELECT, SelectParams
 from factory.encoders import load_encoder
 from factory.labelling.aggregate import AGGREGATE, AggregateParams
 from factory.labelling.annotate import ANNOTATE, AnnotateParams
+from factory.labelling.clusters import CLUSTERS
 from factory.labelling.refine import REFINE, RefineParams
-from factory.labelling.voters import CLUSTERS, TeacherParams, teachers_among
+from factory.labelling.voters import TeacherParams, teachers_among
 from factory.records import Rows
 from factory.store import Artifact
 from factory.teacher import Teacher
@@ -160,8 +161,8 @@ def settle(
     )
     inputs: dict[str, Artifact[Any]] = {"rows": silver, **others}
     voters = {plugin.name for plugin in spec.labelling.voters}
-    if pool is not None and spec.labelling.label_pool and CLUSTERS in voters:
-        inputs[CLUSTERS] = ask_clusters(task, pool, run)
+    if pool is not None and spec.labelling.label_pool and CLUSTERS.name in voters:
+        inputs[CLUSTERS.name] = ask_clusters(task, pool, run)
     if can_learn(silver, run) and "student" in voters:
         inputs["student"] = cross_predict(task, CHEAP_STUDENT, silver, f"voter-{of}" if of else "voter", run)
     if reviewed is not None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from factory.check import Task
+from factory.labelling.clusters import CLUSTERS
 from factory.labelling.self_training import SELF_TRAIN, STRATEGY, SelfTrainingParams
-from factory.labelling.voters import CLUSTERS
 from factory.records import Predictions, Rows
 from factory.spec import SelfTrainingSpec
 from factory.store import Artifact
@@ -42,6 +42,6 @@ def label_rest(
 
 
 def _ask_without_learning(task: Task, pool: Artifact[Rows], run: Runner) -> Artifact[Predictions]:
-    if any(plugin.name == CLUSTERS for plugin in task.spec.labelling.voters):
+    if any(plugin.name == CLUSTERS.name for plugin in task.spec.labelling.voters):
         return ask_clusters(task, pool, run)
     return ask_descriptions(task, pool, STRATEGY, run)

@@ -349,6 +349,19 @@ def test_without_other_voters_the_teachers_answers_stand(tmp_path: Path) -> None
     assert "aggregate" not in run.artifacts
 
 
+def test_a_plan_lists_the_clusters_once_though_two_stages_ask_for_them(tmp_path: Path) -> None:
+    folder = pool_task(tmp_path / "task", label_pool=24, voters=["teacher", "clusters"])
+    names = [stage.name for stage in make_plan(check_task(folder), tmp_path / "outputs").stages]
+    assert names.count("clusters") == 1
+    assert names.index("clusters") < names.index("aggregate") < names.index("self-train")
+
+
+def test_a_voter_without_parameters_says_so(tmp_path: Path) -> None:
+    folder = pool_task(tmp_path / "task", voters=["teacher", {"name": "clusters", "params": {"scale": 3}}])
+    with pytest.raises(SpecError, match=r"params\.scale: unknown key, there is nothing to set here"):
+        check_task(folder)
+
+
 def test_a_plan_lists_the_vote(tmp_path: Path) -> None:
     planned = make_plan(check_task(pool_task(tmp_path / "task", **VOTING)), tmp_path / "outputs")
     names = [stage.name for stage in planned.stages]

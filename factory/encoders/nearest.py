@@ -1,6 +1,7 @@
 """The label whose description is nearest to a text: a classifier that needs no training and no teacher."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,18 @@ def nearest_probs(
     Returns:
         softmax(scale * cosine), shape (n_texts, n_phrases): an order of the labels, not calibrated probabilities.
     """
-    from scipy.special import softmax
-
     anchors = encoder.encode(phrases)
     probs = np.zeros((len(texts), len(phrases)))
     for start in range(0, len(texts), ENCODE_AT_ONCE):
         block = slice(start, start + ENCODE_AT_ONCE)
-        cosines = (encoder.encode(texts[block]) @ anchors.T).astype(np.float64)
-        probs[block] = softmax(scale * cosines, axis=1)
+        probs[block] = nearest_of(encoder.encode(texts[block]), anchors, scale=scale)
         emit(Progressed(stage, min(block.stop, len(texts)), len(texts), "texts compared"))
+    return probs
+
+
+def nearest_of(vectors: NDArray[Any], anchors: NDArray[Any], *, scale: float) -> NDArray[np.float64]:
+    """Compare vectors of texts with those of descriptions: softmax(scale * cosine), shape (n_texts, n_anchors)."""
+    from scipy.special import softmax
+
+    probs: NDArray[np.float64] = softmax(scale * (vectors @ anchors.T).astype(np.float64), axis=1)
     return probs

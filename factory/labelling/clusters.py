@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from factory.encoders import Encoder
-from factory.encoders.nearest import ENCODE_AT_ONCE
+from factory.encoders.nearest import ENCODE_AT_ONCE, nearest_of
 from factory.events import Progressed, emit
 from factory.records import Predictions, Rows
 from factory.spec import Label, Model
@@ -72,13 +72,14 @@ def cluster_pool(params: ClustersParams, *, rows: Rows, encoder: Encoder) -> Pre
     mean = vectors.mean(axis=0)
     n_dimensions = max(1, min(params.n_dimensions, len(vectors) // ROWS_PER_DIMENSION, vectors.shape[1]))
     axes = np.linalg.eigh(np.cov(vectors, rowvar=False, bias=True))[1][:, -n_dimensions:]
-    evidence = _log_nearest(vectors, anchors, params.scale)
+    evidence = np.log(nearest_of(vectors, anchors, scale=params.scale) + LEAST)
     mixture = fit_mixture((vectors - mean) @ axes, evidence, n_steps=params.n_steps)
     probs = np.zeros((len(texts), len(names)))
     for start in range(0, len(texts), ENCODE_AT_ONCE):
         block = slice(start, start + ENCODE_AT_ONCE)
         vectors = encoder.encode(texts[block]).astype(np.float64)
-        found = mixture.posterior((vectors - mean) @ axes, _log_nearest(vectors, anchors, params.scale))
+        evidence = np.log(nearest_of(vectors, anchors, scale=params.scale) + LEAST)
+        found = mixture.posterior((vectors - mean) @ axes, evidence)
         probs[block] = (1 - DOUBT) * found + DOUBT / len(names)
         emit(Progressed(CLUSTERS.name, min(block.stop, len(texts)), len(texts), "texts answered"))
     return Predictions(labels=names, ids=tuple(rows.kept["id"]), probs=probs)
@@ -90,14 +91,6 @@ def _encode(texts: list[str], encoder: Encoder) -> Vectors:
         blocks.append(encoder.encode(texts[start : start + ENCODE_AT_ONCE]).astype(np.float64))
         emit(Progressed(CLUSTERS.name, min(start + ENCODE_AT_ONCE, len(texts)), len(texts), "texts encoded"))
     return np.concatenate(blocks)
-
-
-def _log_nearest(vectors: Vectors, anchors: Vectors, scale: float) -> Vectors:
-    """Return the logarithm of what the descriptions say, shape (n_texts, n_labels)."""
-    from scipy.special import softmax
-
-    said: Vectors = np.log(softmax(scale * vectors @ anchors.T, axis=1) + LEAST)
-    return said
 
 
 class Mixture:
@@ -139,7 +132,9 @@ def fit_mixture(points: Vectors, evidence: Vectors, *, n_steps: int) -> Mixture:
     Returns:
         The mixture after the last maximisation.
     """
-    mixture = Mixture(points, np.exp(evidence) / np.exp(evidence).sum(axis=1, keepdims=True))
+    from scipy.special import softmax
+
+    mixture = Mixture(points, softmax(evidence, axis=1))
     for _ in range(n_steps - 1):
         mixture = Mixture(points, mixture.posterior(points, evidence))
     return mixture

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from factory.encoders import Encoder
 from factory.encoders.nearest import nearest_probs
 from factory.labelling.asking import Ask
+from factory.labelling.clusters import CLUSTERS
 from factory.labelling.reasons import ReasonCheck
 from factory.labelling.rules import matcher
 from factory.labelling.votes import ABSTAIN, NOT_ASKED, Votes
@@ -24,7 +25,6 @@ from factory.spec_errors import not_among
 from factory.spec_source import KeyPath
 
 TEACHER = "teacher"
-CLUSTERS = "clusters"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def vote_clusters(params: NoParams, ballot: Ballot) -> Votes:
         inside = set(ballot.clusters.ids)
         at = [position for position, row_id in enumerate(ballot.rows.kept["id"]) if row_id in inside]
         probs[at] = ballot.clusters.of(ballot.rows.kept.select(at)["id"], ballot.names)
-    return _one_voter(CLUSTERS, ballot, probs.argmax(axis=1), probs)
+    return _one_voter(CLUSTERS.name, ballot, probs.argmax(axis=1), probs)
 
 
 def _nearest(params: NearestParams, ballot: Ballot) -> NDArray[np.float64]:
@@ -195,7 +195,7 @@ def _one_voter(
 VOTERS: Mapping[str, Voter] = {
     TEACHER: Voter(TeacherParams, vote_teacher),
     "nearest-description": Voter(NearestParams, vote_nearest),
-    CLUSTERS: Voter(NoParams, vote_clusters),
+    CLUSTERS.name: Voter(NoParams, vote_clusters),
     "rules": Voter(NoParams, vote_rules),
     "student": Voter(NoParams, vote_student),
 }

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 STRENGTHS = (3.0, 10.0, 30.0)
 ANCHOR_WEIGHTS = (30.0, 10.0, 3.0, 1.0)
+DESCRIPTION_PRIOR = 15.0
+"""What it gave and cost elsewhere: docs/log.md, 2026-11-28."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -46,7 +48,7 @@ class SentenceLinear:
     """Inverse L2 penalty; null to choose it by cross-validation."""
     anchor_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of a label's description, in training rows; null to choose it by cross-validation."""
-    description_prior: Annotated[float, Field(ge=0)] = 15.0
+    description_prior: Annotated[float, Field(ge=0)] = DESCRIPTION_PRIOR
     """Of what the descriptions say: factor on their cosine to the text, times the (weighted) share of rows that a
     teacher wrote.
     Not cross-validated, since written rows agree with the descriptions they were written from."""
