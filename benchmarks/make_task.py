@@ -52,7 +52,7 @@ STRATEGY_PARAMS: dict[str, dict[str, Any]] = {
     },
 }
 """Options of the `attributes` strategy for sets whose texts are not what people say to somebody."""
-PER_LABEL = {"ag_news": 40, "banking77": 8, "medical_abstracts": 16, "snips_intent": 48, "trec6": 48}
+PER_LABEL = {"ag_news": 40, "banking77": 8, "medical_abstracts": 16, "snips_intent": 48, "sst2": 160, "trec6": 48}
 """Accepted rows a label that fit into twenty minutes of the embedded teacher, with few real texts or none."""
 LABEL_POOL = {"banking77": 800}
 """Rows of the pool that the teacher labels, where that is not the default."""
