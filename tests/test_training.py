@@ -1,5 +1,6 @@
 """The stages that fit and predict."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from factory.events import Event, Progressed, listening
 from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
 from factory.spec import Label
 from factory.store import key_of, run_stage
+from factory.students.tables.linear import TableLinear
+from factory.students.tables.training import FitTableParams
+from factory.students.tfidf_linear import TfidfLinear
 from factory.students.training import (
     CROSS_PREDICT,
     FIT,
@@ -26,6 +30,7 @@ from factory.students.training import (
     resources_for,
 )
 from tests.golden_file import check_golden
+from tests.tables import LABELS as TABLE
 from tests.tiny_bert import write_tiny_bert
 
 LABELS = (Label(name="music"), Label(name="weather"), Label(name="booking"))
@@ -141,6 +146,12 @@ def test_another_encoder_of_the_same_name_is_another_fingerprint(tmp_path: Path)
     assert before == key_of(FIT, params, resources=resources_for(params.student, params.params))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 8}', encoding="utf-8")
     assert before != key_of(FIT, params, resources=resources_for(params.student, params.params))
+
+
+def test_defaults_are_in_the_fingerprint_so_that_one_that_changes_is_fitted_anew() -> None:
+    params = FitParams(student="tfidf-linear", labels=LABELS, seed=0).params
+    assert params == asdict(TfidfLinear())
+    assert FitTableParams(student="linear", table=TABLE, seed=0).params == asdict(TableLinear())
 
 
 def test_a_student_without_encoder_needs_no_resource() -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 class Student(Protocol):
     """A pydantic dataclass of hyperparameters (unknown ones refused); `fit` sets the names that end in `_`."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     max_folds: ClassVar[int]
     """Most folds of out-of-fold training that the time it takes to fit allows."""
     labels_: tuple[str, ...]
@@ -88,6 +89,7 @@ STUDENTS: dict[str, type[Student]] = {
 class TableLearner(Protocol):
     """A student of a table: as `Student`, but it learns typed columns, and may answer with a number."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     labels_: tuple[str, ...]
     """Column order of `predict_proba`: spec order; empty for a regression."""
 

@@ -3,13 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from factory.encoders import Encoder, load_encoder
 from factory.errors import ArtifactCorrupt
@@ -33,14 +33,19 @@ class FitParams(Model):
 
     student: str
     """A name in `STUDENTS`."""
-    params: dict[str, Any] = Field(default_factory=dict)
-    """Its hyperparameters."""
+    params: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    """Its hyperparameters; completed with its defaults, so that a default that changes is fitted anew."""
     labels: tuple[Label, ...]
     soft_labels: bool = False
     """Fit to `label_probs` where a row has them, instead of to its label."""
     balance: bool = False
     """Give every label the same total weight: in generated rows, counts say which label a teacher writes easily."""
     seed: int
+
+    @field_validator("params")
+    @classmethod
+    def _complete(cls, params: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
+        return asdict(make_student(known.data["student"], params))
 
 
 class CrossPredictParams(FitParams):

@@ -56,6 +56,7 @@ class Fitted(Protocol):
 class TableStudent:
     """Base of students of tables; the contract is `factory.students.TableLearner`."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     max_folds: ClassVar[int] = 5
     fitted_type: ClassVar[Any]
     """Has `load`, which reads what `Fitted.save` wrote."""

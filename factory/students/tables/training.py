@@ -1,10 +1,11 @@
 """The stages that tune and fit a student of a table, and let it predict rows it was not fitted on."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from factory.events import Progressed, emit
 from factory.records import Origin, Predictions, Rows, column_of, rows_at, without_soft_labels
@@ -26,12 +27,17 @@ class FitTableParams(Model):
 
     student: str
     """A name in `TABLE_STUDENTS`."""
-    params: dict[str, Any] = Field(default_factory=dict)
-    """Its hyperparameters; those that are null and searched for come from the tuning."""
+    params: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    """Its hyperparameters, completed with its defaults; those that are null and searched for come from the tuning."""
     table: Table
     soft_labels: bool = False
     """Fit to `label_probs` where a row has them, instead of to its label."""
     seed: int
+
+    @field_validator("params")
+    @classmethod
+    def _complete(cls, params: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
+        return asdict(make_table_student(known.data["student"], params))
 
 
 class CrossPredictTableParams(FitTableParams):
