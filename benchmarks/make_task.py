@@ -53,7 +53,9 @@ STRATEGY_PARAMS: dict[str, dict[str, Any]] = {
 }
 """Options of the `attributes` strategy for sets whose texts are not what people say to somebody."""
 PER_LABEL = {"ag_news": 40, "banking77": 8, "medical_abstracts": 16, "snips_intent": 48, "sst2": 160, "trec6": 48}
-"""Accepted rows a label that fit into twenty minutes of the embedded teacher, with few real texts or none."""
+"""Accepted rows a label that fit into twenty minutes of the embedded teacher, without a real text."""
+BESIDE_SEEDS = {"banking77": 4, "medical_abstracts": 8}
+"""Accepted rows a label beside a few real ones, where that is not 16."""
 LABEL_POOL = {"banking77": 800}
 """Rows of the pool that the teacher labels, where that is not the default."""
 LEAST_PER_LABEL = {"banking77": 4}
@@ -128,8 +130,10 @@ def make_task(
 def _recipe(name: str, regime: str, encoder: str) -> dict[str, Any]:
     """Return what a set and a regime change of the defaults."""
     synthesis: dict[str, Any] = {"max_rounds": 2}
-    if name in PER_LABEL and regime in ("z0", "fs"):
+    if name in PER_LABEL and regime == "z0":
         synthesis["per_label"] = PER_LABEL[name]
+    if regime == "fs":
+        synthesis["per_label"] = BESIDE_SEEDS.get(name, 16)
     if name in STRATEGY_PARAMS:
         synthesis["strategies"] = [{"name": "attributes", "params": STRATEGY_PARAMS[name]}]
     spec: dict[str, Any] = {"synthesis": synthesis}

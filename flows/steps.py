@@ -32,7 +32,7 @@ R = TypeVar("R", bound=Result)
 
 CHEAP_STUDENT = Plugin(name="sentence-linear")
 """Whose opinion is asked where any will do, such as by the choice of pool rows."""
-NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_weight": 30.0, "description_prior": 0.0})
+NOISE_JUDGE = Plugin(name="sentence-linear", params={"strength": 1.0, "anchor_weight": 30.0, "prototype_prior": 0.0})
 """Whose opinion of a label the label-noise filter takes: held back, so that it does not learn the wrong labels itself
 (docs/benchmarks-curation.md)."""
 CEILING = "ceiling"

@@ -20,7 +20,7 @@ from factory.synthesis.labels import LabelsOptions
 from flows.rounds import Writing
 from flows.steps import cross_predict, named
 
-LOOP_STUDENT = Plugin(name="sentence-linear", params={"strength": 10.0, "anchor_weight": 3.0, "description_prior": 0.0})
+LOOP_STUDENT = Plugin(name="sentence-linear", params={"strength": 10.0, "anchor_weight": 3.0, "prototype_prior": 0.0})
 """Is fitted a dozen times a round, so its settings are not searched; and they do not change with the number of rows, or
 the curve would show that too."""
 

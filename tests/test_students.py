@@ -217,7 +217,7 @@ def test_two_labels_are_enough(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("n_written", "share"), [(0, 0.0), (6, 0.5), (12, 1.0)])
-def test_the_more_rows_were_written_the_more_descriptions_have_a_say(
+def test_the_more_rows_were_written_the_more_prototypes_have_a_say(
     n_written: int, share: float, tiny_encoder: Path
 ) -> None:
     rows = [
@@ -225,11 +225,14 @@ def test_the_more_rows_were_written_the_more_descriptions_have_a_say(
         for position, row in enumerate(toy_rows())
     ]
     heads = [
-        SentenceLinear(encoder=str(tiny_encoder), description_prior=prior).fit(text_dataset(rows), LABELS, seed=0).head_
+        SentenceLinear(encoder=str(tiny_encoder), prototype_prior=prior).fit(text_dataset(rows), LABELS, seed=0).head_
         for prior in (0.0, 8.0)
     ]
-    anchors = load_encoder(str(tiny_encoder)).encode([label.phrase for label in LABELS])
-    np.testing.assert_allclose(heads[1].weights - heads[0].weights, 8 * share * anchors.T, atol=1e-5)
+    encode = load_encoder(str(tiny_encoder)).encode
+    means = [encode([row.text for row in rows if row.label == label.name]).mean(axis=0) for label in LABELS]
+    prototypes = np.array(means) + encode([label.phrase for label in LABELS])
+    prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
+    np.testing.assert_allclose(heads[1].weights - heads[0].weights, 8 * share * prototypes.T, atol=1e-5)
     np.testing.assert_array_equal(heads[1].bias, heads[0].bias)
 
 

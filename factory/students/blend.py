@@ -20,7 +20,7 @@ from factory.encoders import DEFAULT_ENCODER
 from factory.spec import Label
 from factory.students import graphs
 from factory.students.linear import softmax
-from factory.students.sentence_linear import DESCRIPTION_PRIOR, SentenceLinear
+from factory.students.sentence_linear import PROTOTYPE_PRIOR, SentenceLinear
 from factory.students.targets import read_json, require_fitted, write_json
 from factory.students.tfidf_linear import TfidfLinear
 
@@ -45,12 +45,12 @@ class Blend:
     """Exponent of the encoder's probabilities; the n-grams have the rest. Not cross-validated: n-grams know the
     teacher's wording by heart, so generated rows always ask for more of them than real rows bear out."""
 
-    description_prior: Annotated[float, Field(ge=0)] = DESCRIPTION_PRIOR
+    prototype_prior: Annotated[float, Field(ge=0)] = PROTOTYPE_PRIOR
     """Of the encoder's part: see `SentenceLinear`."""
 
     def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:
         """Fit both parts; see `Student.fit`."""
-        sentence = SentenceLinear(encoder=self.encoder, description_prior=self.description_prior)
+        sentence = SentenceLinear(encoder=self.encoder, prototype_prior=self.prototype_prior)
         self.sentence_ = sentence.fit(rows, labels, seed=seed)
         self.ngrams_ = TfidfLinear().fit(rows, labels, seed=seed)
         self.labels_ = tuple(label.name for label in labels)

@@ -4,9 +4,10 @@ The head alone is the "linear probe"; descriptions as anchors let it answer for 
 Chang et al., "Importance of Semantic Representation: Dataless Classification", AAAI 2008.
 
 What was written by a teacher is not what people write, and a head of nothing else can end below the descriptions it
-was written from: on tweets by 11 points (docs/log.md, 2026-11-28). So the more of the rows were written, the more the
-descriptions have a say in each answer. Both are linear in the sentence vector, and so is their product: it costs the
-release nothing.
+was written from: on tweets by 11 points (docs/log.md, 2026-11-28). Means of a label's rows move less than the planes
+between them (Mensink et al., "Distance-Based Image Classification", PAMI 35(11), 2013), and a description keeps them in
+place. So the more of the rows were written, the more the cosine to these prototypes has a say in each answer. It is
+linear in the sentence vector as the head is, and so is their product: it costs the release nothing.
 """
 
 from collections.abc import Sequence
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
 STRENGTHS = (3.0, 10.0, 30.0)
 ANCHOR_WEIGHTS = (30.0, 10.0, 3.0, 1.0)
-DESCRIPTION_PRIOR = 15.0
-"""What it gave and cost elsewhere: docs/log.md, 2026-11-28."""
+PROTOTYPE_PRIOR = 40.0
+"""What it gave, and other values: docs/log.md, 2026-11-28."""
+DESCRIPTION_SHARE = 1.0
+"""Weight of a description in the prototype of its label, beside the mean of the rows; not a number of rows, because
+more rows of a teacher do not take away what sets them apart from real ones."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -48,10 +52,9 @@ class SentenceLinear:
     """Inverse L2 penalty; null to choose it by cross-validation."""
     anchor_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of a label's description, in training rows; null to choose it by cross-validation."""
-    description_prior: Annotated[float, Field(ge=0)] = DESCRIPTION_PRIOR
-    """Of what the descriptions say: factor on their cosine to the text, times the (weighted) share of rows that a
-    teacher wrote.
-    Not cross-validated, since written rows agree with the descriptions they were written from."""
+    prototype_prior: Annotated[float, Field(ge=0)] = PROTOTYPE_PRIOR
+    """Of what prototypes say: factor on their cosine to the text, times the (weighted) share of rows that a teacher
+    wrote. Not cross-validated, since written rows agree with each other."""
 
     def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:
         """Learn the head; see `Student.fit`."""
@@ -73,8 +76,11 @@ class SentenceLinear:
         chosen = choose(settings, fit, features, targets, seed=seed)
         learned = fit(chosen, np.arange(len(features)))
         is_written = [origin == Origin.SYNTHETIC for origin in rows["origin"]]
-        prior = self.description_prior * float(np.average(is_written, weights=targets.weights))
-        self.head_ = replace(learned, weights=learned.weights + np.float32(prior) * anchors.T)
+        prior = self.prototype_prior * float(np.average(is_written, weights=targets.weights))
+        weights = targets.probs * targets.weights[:, None]
+        prototypes = (weights / np.maximum(weights.sum(axis=0), 1e-9)).T @ features + DESCRIPTION_SHARE * anchors
+        prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
+        self.head_ = replace(learned, weights=learned.weights + np.float32(prior) * prototypes.T.astype(np.float32))
         self.encoder_identity_ = encoder.identity
         self.labels_ = tuple(label.name for label in labels)
         return self

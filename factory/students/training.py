@@ -205,6 +205,6 @@ def _predict_in_chunks(student: Student | TableLearner, rows: "Dataset") -> NDAr
     return np.vstack(chunks)
 
 
-FIT = Stage("fit", 3, FitParams, fit, FittedStudent)
-CROSS_PREDICT = Stage("cross-predict", 3, CrossPredictParams, cross_predict, Predictions)
+FIT = Stage("fit", 4, FitParams, fit, FittedStudent)
+CROSS_PREDICT = Stage("cross-predict", 4, CrossPredictParams, cross_predict, Predictions)
 PREDICT = Stage("predict", 1, PredictParams, predict, Predictions)
