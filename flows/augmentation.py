@@ -145,7 +145,7 @@ def with_real(
     *,
     accepted: Artifact[Rows] | None = None,
 ) -> Artifact[Rows]:
-    """Add real rows to made ones; where there are train rows, labels weigh as much as they do among real rows.
+    """Add real rows to made ones; written rows weigh less beside them, and labels as much as among train rows.
 
     Args:
         task: The task.
@@ -162,9 +162,10 @@ def with_real(
     rows = (
         run(named(GATHER, "training"), GatherParams(), inputs=parts) if len(parts) > 1 else next(iter(parts.values()))
     )
-    if "train" not in task.files:
+    if real is None or not (made or "train" in task.files):
         return rows
-    return run(WEIGH, WeighParams(labels=task.spec.label_names), inputs={"rows": rows})
+    weighed = task.spec.label_names if "train" in task.files else ()
+    return run(WEIGH, WeighParams(labels=weighed), inputs={"rows": rows})
 
 
 def compared_rows(

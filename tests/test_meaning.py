@@ -98,6 +98,15 @@ def test_a_label_that_only_the_teacher_wrote_for_still_counts() -> None:
     assert mass(made, "b") == pytest.approx(18 / 11)
 
 
+def test_written_rows_weigh_less_than_the_real_and_varied_ones_beside_them() -> None:
+    origins = [Origin.GOLD, Origin.AUGMENTED, Origin.SYNTHETIC, Origin.SYNTHETIC]
+    rows = all_kept(text_dataset([TextRow(str(n), "ab"[n % 2], origin) for n, origin in enumerate(origins)]))
+    assert weigh(WeighParams(written=0.25), rows=rows).kept["weight"][:] == [1.0, 1.0, 0.25, 0.25]
+    both = weigh(WeighParams(labels=("a", "b"), written=0.25), rows=rows).kept["weight"][:]
+    assert both[0] / both[2] == pytest.approx(4)
+    assert sum(both) == pytest.approx(2.5)
+
+
 def test_golden_weigh() -> None:
     made = weigh(WeighParams(labels=("a", "b")), rows=labelled(a=(3, 1), b=(1, 4)))
     check_golden(WEIGH, {"weights": made.kept["weight"][:], **in_words(made)})

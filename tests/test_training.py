@@ -28,6 +28,7 @@ from factory.students.training import (
     fit,
     predict,
     resources_for,
+    taught_rows,
 )
 from tests.golden_file import check_golden
 from tests.tables import LABELS as TABLE
@@ -168,6 +169,18 @@ def test_rows_of_one_label_cannot_be_cross_predicted() -> None:
     rows = all_kept(text_dataset([TextRow(text, "music", Origin.GOLD) for text in TEXTS["music"]]))
     with pytest.raises(FactoryError, match="at least 2 labels"):
         cross_predict(CrossPredictParams(**FITTING), rows=rows)
+
+
+def test_balanced_labels_have_the_same_total_weight_and_rows_keep_their_proportions() -> None:
+    weights = {"music": [1.0, 0.2, 0.2], "weather": [1.0]}
+    rows = [
+        TextRow(f"{label} {number}", label, Origin.GOLD, weight=weight)
+        for label, given in weights.items()
+        for number, weight in enumerate(given)
+    ]
+    params = FitParams(**{**FITTING, "balance": True})
+    seen = taught_rows(params, all_kept(text_dataset(rows)))["weight"][:]
+    assert seen == pytest.approx([1.2 / 1.4, 0.24 / 1.4, 0.24 / 1.4, 1.2])
 
 
 def test_no_rows_give_no_predictions() -> None:

@@ -1,7 +1,7 @@
 """The stages that fit a student, let it predict, and let it predict rows it was not fitted on."""
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,9 +165,13 @@ def taught_rows(params: FitParams, rows: Rows) -> "Dataset":
     kept = rows.kept if params.soft_labels else without_soft_labels(rows.kept)
     if not params.balance or not len(kept):
         return kept
-    counts = Counter(kept["label"])
-    even = len(kept) / len(counts)
-    weights = [weight * even / counts[label] for weight, label in zip(kept["weight"], kept["label"], strict=True)]
+    mass: dict[str, float] = defaultdict(float)
+    for weight, label in zip(kept["weight"], kept["label"], strict=True):
+        mass[label] += weight
+    even = sum(mass.values()) / len(mass)
+    weights = [
+        weight * even / (mass[label] or 1.0) for weight, label in zip(kept["weight"], kept["label"], strict=True)
+    ]
     feature = kept.features["weight"]
     return kept.remove_columns("weight").add_column("weight", weights, feature=feature)
 
