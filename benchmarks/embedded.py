@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from factory.labelling.asking import LABEL, requests_of
-from factory.spec import Spec, TeacherSpec, load_spec
+from factory.spec import Spec, TeacherSpec
+from factory.spec_file import load_spec
 from factory.synthesis.attributes import AttributesOptions, attribute_prompts
 from factory.synthesis.strategy import WriteParams
 from factory.teacher import Reply, Request, ask

@@ -23,8 +23,10 @@ import numpy as np
 import yaml
 
 from factory.errors import FactoryError, Problem, SpecError
-from factory.spec import DEFAULT_ENCODER, SAFE_NAME, SPEC_FILE, load_spec
+from factory.spec import DEFAULT_ENCODER
+from factory.spec_checks import SAFE_NAME
 from factory.spec_errors import suggestion
+from factory.spec_file import SPEC_FILE, load_spec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -1,6 +1,7 @@
 """The base of every model of the spec, and what tasks of every kind have, for the modules that make the spec up."""
 
 import re
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
@@ -40,6 +41,24 @@ class Named(Model):
         definition.clear()
         definition |= {"anyOf": [{"type": "string", "minLength": 1}, mapping]}
         return reference
+
+
+class Kind(StrEnum):
+    """What a row and its label look like."""
+
+    TEXT_CLASSIFICATION = "text-classification"
+    TABULAR_CLASSIFICATION = "tabular-classification"
+    TABULAR_REGRESSION = "tabular-regression"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a row is a line of a table."""
+        return self is not Kind.TEXT_CLASSIFICATION
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the answer is one of some labels; else it is a number."""
+        return self is not Kind.TABULAR_REGRESSION
 
 
 class Label(Named):

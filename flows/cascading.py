@@ -22,7 +22,8 @@ from factory.release.cascade_file import CascadeFile
 from factory.release.export import Exported
 from factory.release.predict import Answer
 from factory.serving.cascade import Fallback, Verified
-from factory.spec import TEACHER_TIER, load_spec
+from factory.spec_file import load_spec
+from factory.spec_release import TEACHER_TIER
 from factory.store import Artifact
 from factory.teacher import Teacher, open_teacher
 from factory.teacher.repair import Answered

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from factory.errors import SpecError
-from factory.spec import SPEC_FILE, load_spec
+from factory.spec_file import SPEC_FILE, load_spec
 from flows.builds import tasks_in
 
 if TYPE_CHECKING:

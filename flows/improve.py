@@ -21,7 +21,7 @@ from factory.records import Origin, row_id
 from factory.serving.comparison import Comparison, compare
 from factory.serving.predictor import load
 from factory.serving.watch import Logged, read_log
-from factory.spec import ORDERED_FILE
+from factory.spec_data import ORDERED_FILE
 from factory.texts import fold
 from flows.review_rows import measured_texts
 

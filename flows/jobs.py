@@ -13,7 +13,8 @@ from factory.release.files import Files
 from factory.release.registry import Registry
 from factory.serving.bulk import answer_here, predict_file
 from factory.serving.predictor import open_release
-from factory.spec import SPEC_FILE, VerdictSpec, load_spec
+from factory.spec import VerdictSpec
+from factory.spec_file import SPEC_FILE, load_spec
 from factory.store import Artifact
 from flows.augmentation import VARIED_KEYS, augment, gather_real
 from flows.build import Steps, running

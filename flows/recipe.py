@@ -26,7 +26,8 @@ from factory.release.export import EXPORT, Exported, ExportParams
 from factory.release.measure import MEASURE, Machine, MeasureParams
 from factory.release.refusal import REFUSAL, Refusal, RefusalParams
 from factory.release.robustness import ROBUSTNESS, Robustness, RobustnessParams
-from factory.spec import UNLABELLED, Plugin
+from factory.spec import Plugin
+from factory.spec_data import UNLABELLED
 from factory.store import Artifact
 from factory.students.training import resources_for
 from factory.teacher import Teacher

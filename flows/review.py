@@ -20,7 +20,9 @@ from factory.labelling.review_opinions import Known
 from factory.labelling.review_rows import Order, ReviewRow, orders
 from factory.labelling.reviewed import Settled, parse_name
 from factory.reviewing.desk import Desk
-from factory.spec import REVIEWED_FILE, SPEC_FILE, Spec
+from factory.spec import Spec
+from factory.spec_data import REVIEWED_FILE
+from factory.spec_file import SPEC_FILE
 from flows.review_rows import load_text_spec, measured_texts, reviewable_rows, without_measured
 
 TASKS = Path("tasks")

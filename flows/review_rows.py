@@ -14,7 +14,8 @@ from factory.labelling.aggregate import NO_AGREEMENT
 from factory.labelling.review_rows import TRAINED_ON, ReviewRow
 from factory.labelling.self_training import STRATEGY
 from factory.records import Origin, Predictions
-from factory.spec import SPEC_FILE, Spec, load_spec
+from factory.spec import Spec
+from factory.spec_file import SPEC_FILE, load_spec
 from factory.students.training import CROSS_PREDICT, PREDICT, CrossPredictParams
 from factory.texts import fold
 from flows.builds import Build

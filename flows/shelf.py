@@ -8,7 +8,7 @@ from pathlib import Path
 
 from factory.errors import ArtifactMissing, FactoryError
 from factory.records import row_id
-from factory.spec import SPEC_FILE, load_spec
+from factory.spec_file import SPEC_FILE, load_spec
 from flows.builds import Build, builds_of, tasks_in
 from flows.evidence import Step, Table
 from flows.steps import SHOWN_ONLY

@@ -19,7 +19,8 @@ from factory.evaluation.table_calibration import (
 from factory.records import Origin, Predictions, Rows
 from factory.release.export import Exported
 from factory.release.export_table import EXPORT_TABLE, ExportTableParams
-from factory.spec import UNLABELLED, Plugin
+from factory.spec import Plugin
+from factory.spec_data import UNLABELLED
 from factory.spec_table import Table
 from factory.store import Artifact
 from factory.students.tables.training import (

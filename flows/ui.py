@@ -19,7 +19,7 @@ from typing import IO
 
 from factory.errors import FactoryError
 from factory.release.mlflow_client import TRACKING_URI, shown
-from factory.spec import SPEC_FILE
+from factory.spec_file import SPEC_FILE
 from flows.choices import OUTPUTS_ENV, REPORTS_ENV, TASKS_ENV
 from flows.reports import reports_served
 from flows.room import check_room

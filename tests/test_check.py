@@ -9,7 +9,8 @@ from pydantic.dataclasses import dataclass
 from factory.check import check_task
 from factory.check.plugins import check_plugins
 from factory.errors import SpecError
-from factory.spec import SPEC_FILE, Model, Plugin, Spec, spec_source
+from factory.spec import Model, Plugin, Spec
+from factory.spec_file import SPEC_FILE, spec_source
 
 REPOSITORY = Path(__file__).parent.parent
 FOUR_KEYS = "name: shop\nkind: text-classification\ndescription: What customers write.\nlabels: [refund, hours]\n"

@@ -8,7 +8,7 @@ import yaml
 
 from factory import teacher
 from factory.cli import app
-from factory.spec import load_spec
+from factory.spec_file import load_spec
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tasks/*/*.md")])

@@ -25,7 +25,8 @@ from factory.release.cascade_file import CascadeFile, TierEntry
 from factory.release.predict import Answer
 from factory.serving.cascade import Cascade
 from factory.serving.cascade import Tier as ServingTier
-from factory.spec import CascadeSpec, Label, TeacherSpec, load_spec
+from factory.spec import CascadeSpec, Label, TeacherSpec
+from factory.spec_file import load_spec
 from factory.teacher import Abstain, Reply, Request, ScriptedTeacher, open_teacher
 from factory.teacher.limits import Limits
 from factory.teacher.openai import OpenAITeacher

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.errors import SpecError
-from factory.spec import SPEC_FILE, Spec, load_spec, spec_schema
+from factory.spec import Spec, spec_schema
+from factory.spec_file import SPEC_FILE, load_spec
 from factory.spec_source import MAX_BYTES, MAX_PROBLEMS, MAX_VALUES, read_source
 from factory.spec_teacher import PRICES_FILE
 

@@ -12,7 +12,8 @@ from factory.check.teachers import check_teacher, context_problems
 from factory.data import DataFile, Survey
 from factory.encoders import encoder_problem
 from factory.errors import SpecError
-from factory.spec import Kind, Label, Spec, parse_spec, spec_source
+from factory.spec import Kind, Label, Spec
+from factory.spec_file import parse_spec, spec_source
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from factory.check.reading import value_at
 from factory.data import DataFile, Survey, survey
 from factory.errors import Problem
 from factory.labelling.reviewed import survey_reviewed
-from factory.spec import ORDERED_FILE, REVIEWED_FILE, UNLABELLED, Data
+from factory.spec import Data
+from factory.spec_data import ORDERED_FILE, REVIEWED_FILE, UNLABELLED
 from factory.spec_errors import suggestion
 from factory.spec_source import Source
 from factory.spec_table import Table

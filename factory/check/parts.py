@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from factory.check.reading import plugins_in, read_section, value_at
 from factory.errors import Problem
-from factory.spec import ORDERED_FILE, Kind, Rule
+from factory.spec import Kind, Rule
+from factory.spec_data import ORDERED_FILE
 from factory.spec_source import KeyPath, Source
 from factory.spec_table import Column
 from factory.tables.rules import RuleError, parse_rule

@@ -128,7 +128,7 @@ def _ask(draft: "Draft", out: Path) -> dict[str, dict[str, str]]:
 
 def _task_name(folder: Path) -> str:
     """Make a task name of the folder's."""
-    from factory.spec import RESERVED_NAMES, SAFE_NAME
+    from factory.spec_checks import RESERVED_NAMES, SAFE_NAME
 
     name = re.sub(r"[^a-z0-9_-]+", "_", folder.resolve().name.casefold()).strip("_-")[:64]
     return name if SAFE_NAME.fullmatch(name) and name not in RESERVED_NAMES else f"task_{name}".rstrip("_")[:64]

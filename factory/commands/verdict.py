@@ -27,7 +27,8 @@ def verdict(
 
         factory verdict snips_intent --version champion --json
     """
-    from factory.spec import SPEC_FILE, VerdictSpec, load_spec
+    from factory.spec import VerdictSpec
+    from factory.spec_file import SPEC_FILE, load_spec
     from flows.verdict import print_verdict, read_verdict
 
     folder = task or Path("tasks") / name

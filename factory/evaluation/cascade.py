@@ -19,7 +19,8 @@ from factory.evaluation.result import JsonResult, Number, Part
 from factory.evaluation.thresholds import Search, search
 from factory.evaluation.verification import NOTHING_SAID, UNVERIFIED, Verification
 from factory.records import ABSTAIN, MAY_PASS, Predictions, Rows
-from factory.spec import TEACHER_TIER, CascadeSpec, Model
+from factory.spec import CascadeSpec, Model
+from factory.spec_release import TEACHER_TIER
 from factory.store import Stage
 
 

@@ -11,7 +11,7 @@ from factory.evaluation.cascade import CascadeChoice
 from factory.evaluation.policies import NEVER
 from factory.evaluation.result import Number, Part
 from factory.evaluation.verification import Verification
-from factory.spec import TEACHER_TIER
+from factory.spec_release import TEACHER_TIER
 
 CASCADE_FILE = "cascade.json"
 TIERS = "tiers"

@@ -6,7 +6,7 @@ from typing import Any
 from factory.errors import ArtifactMissing, FactoryError
 from factory.evaluation.result import Part
 from factory.release.moves import Move, read_moves
-from factory.spec import SAFE_NAME
+from factory.spec_checks import SAFE_NAME
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 HASH_TAG, PATH_TAG, GATE_TAG = "content_hash", "path", "gate"

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from factory.errors import FactoryError
-from factory.spec import MOST_LABELS, Kind
+from factory.spec import Kind
+from factory.spec_checks import MOST_LABELS
 from factory.spec_errors import shown, suggestion
 from factory.spec_table import MOST_COLUMNS, ColumnKind
 from factory.tables.grid import Grid, csv_rows, json_grid, parquet_grid, plain_text
