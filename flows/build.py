@@ -18,8 +18,9 @@ from factory.encoders import load_encoder
 from factory.errors import FactoryError
 from factory.events import TeacherUsed, Warned, emit, listening, used_together
 from factory.labelling.voters import TEACHER
+from factory.result_folder import sweep
 from factory.spec import TeacherSpec
-from factory.store import Artifact, Resource, Result, Stage, run_stage, sweep
+from factory.store import Artifact, Resource, Result, Stage, run_stage
 from factory.students.training import resources_for
 from factory.teacher import Teacher
 from flows.builds import BuildNote

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from factory.result_folder import MANIFEST, read_manifest
 from factory.spec import Prices
-from factory.store import MANIFEST, Artifact, read_manifest
+from factory.store import Artifact
 
 BUILDS_FILE = "builds.jsonl"
 NO_PRICES: Mapping[str, Prices | None] = {}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from factory.records import Predictions, Rows
-from factory.store import Artifact, read_manifest
+from factory.result_folder import read_manifest
+from factory.store import Artifact
 from factory.students.training import FitParams
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from factory.labelling.annotate_table import AnnotateTableParams, forecast_rows
 from factory.labelling.asking import LABEL, WAYS
 from factory.labelling.priors import PriorsParams, forecast_priors
 from factory.labelling.voters import TEACHER
+from factory.result_folder import MANIFEST, read_manifest
 from factory.spec import TeacherSpec
-from factory.store import MANIFEST, Artifact, Resource, Result, Stage, explain_miss, find, key_of, read_manifest
+from factory.store import Artifact, Resource, Result, Stage, explain_miss, find, key_of
 from factory.synthesis import STRATEGIES
 from factory.synthesis.augment import AugmentParams
 from factory.synthesis.augmenters import AUGMENTERS

@@ -15,8 +15,10 @@ import pytest
 from factory import store
 from factory.errors import ArtifactCorrupt, ArtifactError
 from factory.events import Event, StageFinished, StageStarted, listening
+from factory.fingerprint import plain
+from factory.result_folder import read_manifest, sweep
 from factory.spec import Model
-from factory.store import Stage, explain_miss, key_of, plain, read_manifest, run_stage, sweep
+from factory.store import Stage, explain_miss, key_of, run_stage
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Self
 
-from factory.store import MANIFEST
+from factory.result_folder import MANIFEST
 
 
 @dataclass(frozen=True)

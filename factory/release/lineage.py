@@ -7,7 +7,8 @@ from factory.errors import ArtifactCorrupt, ArtifactMissing
 from factory.records import Rows
 from factory.release.export import EXPORT
 from factory.release.package import LINEAGE, Lineage, StageRun
-from factory.store import Artifact, read_manifest
+from factory.result_folder import read_manifest
+from factory.store import Artifact
 
 HOLDOUT = "read-holdout"
 

@@ -38,7 +38,8 @@ from factory.release.versions import (
     read_versions,
 )
 from factory.release.versions_copy import VersionsCopy
-from factory.store import MANIFEST, Artifact, read_manifest
+from factory.result_folder import MANIFEST, read_manifest
+from factory.store import Artifact
 
 MODEL, RELEASE = "model", "model/artifacts/release"
 """Of a run: the MLflow model, which any MLflow can serve; in it the release folder as it is."""

@@ -20,7 +20,8 @@ from factory.records import cells_of
 from factory.release.cards import dataset_card
 from factory.release.lineage import read_lineage, training_rows_of
 from factory.release.package import Lineage, PackageParams
-from factory.store import Artifact, read_manifest
+from factory.result_folder import read_manifest
+from factory.store import Artifact
 
 if TYPE_CHECKING:
     import pyarrow
