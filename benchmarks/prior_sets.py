@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from factory.records import Origin, Rows, all_kept, table_dataset
+from factory.records import Origin, Rows, all_kept
+from factory.records_table import table_dataset
 from factory.spec import Label
 from factory.spec_table import Column, ColumnKind, Table, Target
 from factory.tables.cells import read_cells

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from factory.records import Origin, all_kept, table_dataset
+from factory.records import Origin, all_kept
+from factory.records_table import table_dataset
 from factory.release.export_table import ExportTableParams, export_table
 from factory.release.files import Files
 from factory.spec import Label, Model

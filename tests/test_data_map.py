@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from factory.evaluation.coverage import coverage_of
 from factory.evaluation.data_map import DATA_MAP, MOST_CHARACTERS, DataMap, DataMapParams, Group, data_map
 from factory.evaluation.table_map import TableMapParams, table_map
-from factory.records import Origin, Rejection, Rows, TextRow, all_kept, split, table_dataset, text_dataset
+from factory.records import Origin, Rejection, Rows, TextRow, all_kept, split, text_dataset
+from factory.records_table import table_dataset
 from factory.tables.cells import read_cells
 from tests.golden_file import check_golden
 from tests.tables import LABELS, raw_rows

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from factory.labelling.priors import MOST_LOGIT, PRIORS, PriorsParams, forecast_priors, judge_columns
-from factory.records import Origin, Rows, all_kept, table_dataset
+from factory.records import Origin, Rows, all_kept
+from factory.records_table import table_dataset
 from factory.spec import Budget, Label
 from factory.spec_table import Column, ColumnKind, Table, Target
 from factory.tables.cells import arrow_type

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from factory.errors import FactoryError
-from factory.records import Origin, cells_of, table_dataset
+from factory.records import Origin
+from factory.records_table import cells_of, table_dataset
 from factory.spec import Label
 from factory.spec_table import Column, ColumnKind, Table, Target
 from factory.students.tables.believing import Expected, believed_as_far_as_rows_say, most_probable

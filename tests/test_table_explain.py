@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from factory.errors import ArtifactError as Mismatch
-from factory.records import all_kept, cells_of
+from factory.records import all_kept
+from factory.records_table import cells_of
 from factory.release.export_table import ExportTableParams, as_json_rows, export_table
 from factory.release.predict import ArtifactError, Predictor
 from factory.release.table_explain import Explainer, _Trees

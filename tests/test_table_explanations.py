@@ -12,7 +12,8 @@ from factory.evaluation.explanations import NOT_KNOWN, ExplainParams, Explanatio
 from factory.evaluation.fairness import measure_groups
 from factory.evaluation.table_verdict import EvaluateTableParams, evaluate_numbers, evaluate_table
 from factory.evaluation.telling import groups_of, groups_sentence
-from factory.records import Origin, Predictions, all_kept, table_dataset
+from factory.records import Origin, Predictions, all_kept
+from factory.records_table import table_dataset
 from factory.spec_table import Column, ColumnKind, Table, Target
 from factory.students import make_table_student
 from factory.students.training import FittedStudent
@@ -135,7 +136,8 @@ def test_a_curve_shows_how_the_answer_goes_with_a_column(explained: Explanations
 def test_a_column_that_is_always_missing_has_one_point() -> None:
     table = LABELS.model_copy(update={"columns": (*COLUMNS[:2], Column(name="none", kind=ColumnKind.NUMERIC))})
     rows = dataset(LABELS, 100)
-    from factory.records import cells_of, column_of
+    from factory.records import column_of
+    from factory.records_table import cells_of
 
     cells = {**{name: cells_of(rows)[name] for name in ("age", "pay")}, "none": pa.nulls(100, pa.float64())}
     rows = table_dataset(cells, column_of(rows, "label"), origin=Origin.GOLD)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from factory.data import DataFile, Findings
 from factory.errors import SpecError
-from factory.records import Origin, Rejection, Rows, cells_of, column_of, rows_at, split
+from factory.records import Origin, Rejection, Rows, column_of, split
+from factory.records_table import cells_of, rows_at
 from factory.spec import Label
 from factory.spec_table import Column, ColumnKind, Table, Target
 from factory.tables.cells import read_cells

@@ -8,7 +8,8 @@ import pytest
 from factory.evaluation.calibration import CalibrateParams
 from factory.evaluation.odds import LEAST_FOR_STEPS, OddsRule, choose_rule, odds_of, probs_of
 from factory.evaluation.table_calibration import calibrate_table
-from factory.records import Predictions, all_kept, cells_of
+from factory.records import Predictions, all_kept
+from factory.records_table import cells_of
 from factory.release.export_table import ExportTableParams, as_json_rows, export_table
 from factory.release.predict import Predictor
 from factory.students import make_table_student

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from factory.check import check_task
 from factory.errors import FactoryError, SpecError
-from factory.records import Origin, Rows, all_kept, cells_of, table_dataset
+from factory.records import Origin, Rows, all_kept
+from factory.records_table import cells_of, table_dataset
 from factory.spec import Budget
 from factory.students.tables.curate import CURATE_ROWS, CurateRowsParams, curate_rows
 from factory.students.tables.training import CrossPredictTableParams, cross_predict_table

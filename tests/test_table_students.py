@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from factory.errors import FactoryError, NotFitted
-from factory.records import Origin, cells_of, column_of, table_dataset
+from factory.records import Origin, column_of
+from factory.records_table import cells_of, table_dataset
 from factory.spec_table import Column, ColumnKind, Table, Target
 from factory.students import TABLE_STUDENTS, make_table_student
 from factory.students.tables.encoding import Encoding

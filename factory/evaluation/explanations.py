@@ -18,7 +18,8 @@ from factory.evaluation.metrics import SMALLEST_PROBABILITY, Estimate, with_inte
 from factory.evaluation.odds import OddsRule, probs_of
 from factory.evaluation.result import JsonResult, Number, Part
 from factory.events import Progressed, emit
-from factory.records import Rows, cells_of, column_of
+from factory.records import Rows, column_of
+from factory.records_table import cells_of
 from factory.spec import Model
 from factory.spec_table import Column, ColumnKind, Table
 from factory.store import Stage

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from factory.evaluation.auroc import auroc
 from factory.evaluation.metrics import Estimate, with_interval
 from factory.evaluation.result import Part
-from factory.records import cells_of
+from factory.records_table import cells_of
 from factory.spec_table import Column, ColumnKind, Table
 
 if TYPE_CHECKING:

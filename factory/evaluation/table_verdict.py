@@ -14,7 +14,8 @@ from factory.evaluation.metrics import Estimate
 from factory.evaluation.result import JsonResult, Part
 from factory.evaluation.row_metrics import N_RESAMPLES, OF_LABELS, OF_NUMBERS, measure_rows
 from factory.evaluation.verdict import STUDENT, TEACHER, WHO, Evaluation, Regime, Score
-from factory.records import Predictions, Rows, all_kept, column_of, rows_at
+from factory.records import Predictions, Rows, all_kept, column_of
+from factory.records_table import rows_at
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage

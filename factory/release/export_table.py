@@ -13,7 +13,8 @@ from pydantic import Field
 from factory.errors import ArtifactError
 from factory.evaluation.odds import OddsRule
 from factory.events import Progressed, emit
-from factory.records import Origin, Rows, cells_of, column_of, table_dataset
+from factory.records import Origin, Rows, column_of
+from factory.records_table import cells_of, table_dataset
 from factory.release import predict, table_cells, table_explain
 from factory.release.export import PARITY, Exported
 from factory.release.parity import Parity, calibrated, largest_difference

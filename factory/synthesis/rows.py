@@ -20,7 +20,8 @@ from pydantic import Field
 from factory.errors import FactoryError
 from factory.events import Progressed, emit
 from factory.prompts import render
-from factory.records import Origin, Rejection, Rows, column_of, split, table_dataset
+from factory.records import Origin, Rejection, Rows, column_of, split
+from factory.records_table import table_dataset
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from factory.records import Rows, cells_of
+from factory.records import Rows
+from factory.records_table import cells_of
 from factory.spec_table import Column, ColumnKind, Table
 from factory.tables.priors import NO, PROTECTED, YES, Point
 

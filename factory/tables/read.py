@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from factory.data import DataFile, Findings, Survey, unreadable
 from factory.errors import SpecError
 from factory.events import Progressed, emit
-from factory.records import Origin, Rows, all_kept, cell_ids, table_dataset
+from factory.records import Origin, Rows, all_kept
+from factory.records_table import cell_ids, table_dataset
 from factory.spec import Model
 from factory.spec_errors import shown
 from factory.spec_table import Column, ColumnKind, Table

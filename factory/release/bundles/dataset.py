@@ -16,7 +16,7 @@ from factory.evaluation.comparison import EVALUATE
 from factory.evaluation.table_verdict import NumberEvaluation, TableEvaluation
 from factory.evaluation.telling import AnyEvaluation
 from factory.evaluation.verdict import Evaluation
-from factory.records import cells_of
+from factory.records_table import cells_of
 from factory.release.cards import dataset_card
 from factory.release.lineage import read_lineage, training_rows_of
 from factory.release.package import Lineage, PackageParams

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from factory.records import cells_of, rows_at
+from factory.records_table import cells_of, rows_at
 from factory.spec_table import Table
 from factory.students.graphs import MODEL
 from factory.students.linear import ABSENT_LOGIT, softmax

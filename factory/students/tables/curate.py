@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from factory.records import Rejection, Rows, cells_of, column_of, split
+from factory.records import Rejection, Rows, column_of, split
+from factory.records_table import cells_of
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage

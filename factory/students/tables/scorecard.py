@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from factory.errors import FactoryError
-from factory.records import cells_of
+from factory.records_table import cells_of
 from factory.spec_table import ColumnKind, Table
 from factory.students.tables.base import TableStudent
 from factory.students.tables.believing import Expected, believed_as_far_as_rows_say

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory.events import Progressed, Warned, emit
-from factory.records import cells_of, rows_at
+from factory.records_table import cells_of, rows_at
 from factory.spec_table import Table
 from factory.students.linear import softmax
 from factory.students.tables.base import Range, TableStudent

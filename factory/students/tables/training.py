@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
 from factory.events import Progressed, emit
-from factory.records import Origin, Predictions, Rows, column_of, rows_at, without_soft_labels
+from factory.records import Origin, Predictions, Rows, column_of, without_soft_labels
+from factory.records_table import rows_at
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage
