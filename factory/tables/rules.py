@@ -13,16 +13,29 @@ known and the row stands.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from factory.spec_errors import listed, suggestion
-from factory.spec_table import Column, ColumnKind
+from factory.spec_table import Column
+from factory.tables.rule_parts import (
+    COMPARISONS,
+    Cells,
+    Node,
+    both,
+    compared,
+    constant,
+    counted,
+    divided,
+    inverted,
+    negated,
+    of_column,
+)
+from factory.tables.rule_parts import RuleError as RuleError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -37,13 +50,7 @@ _TOKEN = re.compile(
       |(?P<mark><=|>=|==|!=|[-+*/<>()\[\],]))""",
     re.VERBOSE,
 )
-_COMPARE = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal", "==": "equal", "!=": "not_equal"}
-_COUNT = {"+": "add", "-": "subtract", "*": "multiply"}
 _WORDS = {"and", "or", "not", "in", "true", "false"}
-
-
-class RuleError(ValueError):
-    """A rule that cannot be understood; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -56,28 +63,6 @@ class Broken:
     """Shape (n_rows,): it cannot be worked out, because something is divided by zero."""
 
 
-class _Cells:
-    """Columns as a rule sees them: numbers as floats, ordinal values as ranks."""
-
-    def __init__(self, columns: "Mapping[str, pyarrow.Array]", n_rows: int) -> None:
-        self.columns = columns
-        self.by_zero = np.zeros(n_rows, dtype=bool)
-
-
-Run = Callable[[_Cells], Any]
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A part of a rule."""
-
-    type: str
-    """number, text, date or truth; ordinal columns are their ranks, and `column` tells which."""
-    run: Run
-    literal: Any = None
-    column: Column | None = None
-
-
 @dataclass(frozen=True)
 class Rule:
     """A rule that was understood."""
@@ -85,7 +70,7 @@ class Rule:
     text: str
     columns: frozenset[str]
     """Those it looks at."""
-    _root: _Node
+    _root: Node
 
     def broken(self, cells: "Mapping[str, pyarrow.Array]", n_rows: int) -> Broken:
         """Try the rule on rows.
@@ -99,7 +84,7 @@ class Rule:
         """
         import pyarrow.compute as pc
 
-        state = _Cells(cells, n_rows)
+        state = Cells(cells, n_rows)
         result = self._root.run(state)
         false = np.broadcast_to(np.asarray(pc.fill_null(pc.invert(result), False)), (n_rows,))
         return Broken(false.astype(bool) | state.by_zero, state.by_zero)
@@ -160,81 +145,76 @@ class _Parser:
         if not self._take(wanted):
             raise RuleError(f"expected {wanted!r}, got {self.token!r}" if self.token else f"{wanted!r} is missing")
 
-    def any_of(self, depth: int) -> _Node:
+    def any_of(self, depth: int) -> Node:
         node = self._all_of(depth)
         while self._take("or"):
-            node = _both("or_kleene", "or", node, self._all_of(depth))
+            node = both("or_kleene", "or", node, self._all_of(depth))
         return node
 
-    def _all_of(self, depth: int) -> _Node:
+    def _all_of(self, depth: int) -> Node:
         node = self._not(depth)
         while self._take("and"):
-            node = _both("and_kleene", "and", node, self._not(depth))
+            node = both("and_kleene", "and", node, self._not(depth))
         return node
 
-    def _not(self, depth: int) -> _Node:
+    def _not(self, depth: int) -> Node:
         if self._take("not"):
-            inner = self._not(_deeper(depth))
-            _require("truth", "not", inner)
-            return _Node("truth", lambda cells: _compute("invert", inner.run(cells)))
+            return inverted(self._not(_deeper(depth)))
         return self._comparison(depth)
 
-    def _comparison(self, depth: int) -> _Node:
+    def _comparison(self, depth: int) -> Node:
         left = self._sum(depth)
         if self.token == "in" or (self.token == "not" and self._next_is_in()):
             is_not = bool(self._take("not"))
             self._expect("in")
             return self._member(left, is_not=is_not)
-        node: _Node | None = None
-        while mark := self._take(*_COMPARE):
+        node: Node | None = None
+        while mark := self._take(*COMPARISONS):
             right = self._sum(depth)
-            one = _compared(mark, left, right)
-            node = one if node is None else _both("and_kleene", "and", node, one)  # 0 < a <= 5
+            one = compared(mark, left, right)
+            node = one if node is None else both("and_kleene", "and", node, one)  # 0 < a <= 5
             left = right
         return left if node is None else node
 
     def _next_is_in(self) -> bool:
         return self._tokens[self._at + 1 : self._at + 2] == [("name", "in")]
 
-    def _member(self, left: _Node, *, is_not: bool) -> _Node:
+    def _member(self, left: Node, *, is_not: bool) -> Node:
         self._expect("[")
-        found = [_compared("==", left, self._literal())]
+        found = [compared("==", left, self._literal())]
         while self._take(","):
-            found.append(_compared("==", left, self._literal()))
+            found.append(compared("==", left, self._literal()))
         self._expect("]")
         node = found[0]
         for other in found[1:]:
-            node = _both("or_kleene", "or", node, other)
-        return _Node("truth", lambda cells: _compute("invert", node.run(cells))) if is_not else node
+            node = both("or_kleene", "or", node, other)
+        return inverted(node) if is_not else node
 
-    def _literal(self) -> _Node:
+    def _literal(self) -> Node:
         node = self._sign(0)
         if node.literal is None:
             raise RuleError("a list after `in` holds numbers and quoted text only")
         return node
 
-    def _sum(self, depth: int) -> _Node:
+    def _sum(self, depth: int) -> Node:
         node = self._product(depth)
         while mark := self._take("+", "-"):
-            node = _counted(mark, node, self._product(depth))
+            node = counted(mark, node, self._product(depth))
         return node
 
-    def _product(self, depth: int) -> _Node:
+    def _product(self, depth: int) -> Node:
         node = self._sign(depth)
         while mark := self._take("*", "/"):
             other = self._sign(depth)
-            node = _divided(node, other) if mark == "/" else _counted(mark, node, other)
+            node = divided(node, other) if mark == "/" else counted(mark, node, other)
         return node
 
-    def _sign(self, depth: int) -> _Node:
+    def _sign(self, depth: int) -> Node:
         if self._take("-"):
-            inner = self._sign(_deeper(depth))
-            _require("number", "-", inner)
-            literal = None if inner.literal is None else -inner.literal
-            return _Node("number", lambda cells: _compute("negate", inner.run(cells)), literal)
+            return negated(self._sign(_deeper(depth)))
         return self._atom(depth)
 
-    def _atom(self, depth: int) -> _Node:
+    def _atom(self, depth: int) -> Node:
         kind, token = self._kind, self.token
         if kind == "mark" and token == "(":
             self._at += 1
@@ -245,30 +225,21 @@ class _Parser:
             raise RuleError(f"expected a column or a value, got {token!r}" if token else "the rule ends too early")
         self._at += 1
         if kind == "number":
-            return _constant("number", float(token))
+            return constant("number", float(token))
         if kind == "text":
-            return _constant("text", token[1:-1])
+            return constant("text", token[1:-1])
         if kind == "name" and token in ("true", "false"):
-            return _constant("truth", token == "true")
+            return constant("truth", token == "true")
         return self._column(token[1:-1] if kind == "quoted" else token)
 
-    def _column(self, name: str) -> _Node:
+    def _column(self, name: str) -> Node:
         column = self.columns.get(name)
         if column is None:
             if self._take("("):
                 raise RuleError(f"{name!r} is no column, and a rule calls nothing")
             raise RuleError(f"{name!r} is no column of {listed(list(self.columns))}{suggestion(name, self.columns)}")
         self.used.add(name)
-        return _Node(_TYPES.get(column.kind, "text"), _reader(column), column=column)
-
-
-_TYPES = {
-    ColumnKind.NUMERIC: "number",
-    ColumnKind.INTEGER: "number",
-    ColumnKind.BOOLEAN: "truth",
-    ColumnKind.DATE: "date",
-    ColumnKind.ORDINAL: "ordinal",
-}
+        return of_column(column)
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -293,92 +264,3 @@ def _deeper(depth: int) -> int:
     if depth >= MOST_DEPTH:
         raise RuleError(f"nested deeper than {MOST_DEPTH} levels")
     return depth + 1
-
-
-def _reader(column: Column) -> Run:
-    """Read a column as what it is compared as."""
-
-    def run(cells: _Cells) -> Any:
-        import pyarrow as pa
-
-        found = cells.columns[column.name]
-        if column.kind is ColumnKind.ORDINAL:
-            return _compute("index_in", found, value_set=pa.array(column.values))
-        return found.cast(pa.float64()) if column.kind.is_number else found
-
-    return run
-
-
-def _constant(type_: str, value: Any) -> _Node:
-    def run(cells: _Cells) -> Any:
-        import pyarrow as pa
-
-        return pa.scalar(value)
-
-    return _Node(type_, run, literal=value)
-
-
-def _compute(name: str, *arguments: Any, **options: Any) -> Any:
-    import pyarrow.compute as pc
-
-    return getattr(pc, name)(*arguments, **options)
-
-
-def _require(type_: str, what: str, *nodes: _Node) -> None:
-    for node in nodes:
-        if node.type != type_:
-            name = f"column {node.column.name!r}" if node.column else "it"
-            raise RuleError(f"`{what}` needs a {type_}, and {name} is a {node.type}")
-
-
-def _both(function: str, word: str, left: _Node, right: _Node) -> _Node:
-    _require("truth", word, left, right)
-    return _Node("truth", lambda cells: _compute(function, left.run(cells), right.run(cells)))
-
-
-def _counted(mark: str, left: _Node, right: _Node) -> _Node:
-    _require("number", mark, left, right)
-    return _Node("number", lambda cells: _compute(_COUNT[mark], left.run(cells), right.run(cells)))
-
-
-def _divided(left: _Node, right: _Node) -> _Node:
-    _require("number", "/", left, right)
-    if right.literal == 0:
-        raise RuleError("divides by zero")
-
-    def run(cells: _Cells) -> Any:
-        divisor = right.run(cells)
-        cells.by_zero |= np.asarray(_compute("fill_null", _compute("equal", divisor, 0.0), False))
-        return _compute("divide", left.run(cells), divisor)
-
-    return _Node("number", run)
-
-
-def _compared(mark: str, left: _Node, right: _Node) -> _Node:
-    left, right = _fitted(left, right), _fitted(right, left)
-    if left.type != right.type:
-        raise RuleError(f"cannot compare a {left.type} with a {right.type}")
-    if left.type == "ordinal" and left.column and right.column and left.column.values != right.column.values:
-        raise RuleError(f"{left.column.name!r} and {right.column.name!r} have different values")
-    if mark not in ("==", "!=") and left.type in ("text", "truth"):
-        raise RuleError(f"`{mark}` needs an order, and a {left.type} has none: use == or !=")
-    return _Node("truth", lambda cells: _compute(_COMPARE[mark], left.run(cells), right.run(cells)))
-
-
-def _fitted(node: _Node, other: _Node) -> _Node:
-    """Read quoted text as what it is compared with."""
-    if node.literal is None or node.type != "text" or other.column is None:
-        return node
-    column = other.column
-    if column.values and node.literal not in column.values:
-        guess = suggestion(node.literal, column.values)
-        raise RuleError(f"{node.literal!r} is no value of {column.name!r} ({listed(column.values)}){guess}")
-    if column.kind is ColumnKind.ORDINAL:
-        rank = column.values.index(node.literal)
-        return _Node("ordinal", _constant("number", rank).run, literal=node.literal)
-    if column.kind is ColumnKind.DATE:
-        try:
-            return _constant("date", date.fromisoformat(node.literal))
-        except ValueError as error:
-            raise RuleError(f"a date is written as 2024-12-31, not {node.literal!r}") from error
-    return node
