@@ -6,52 +6,33 @@ that runs and stores, `flows.plan` only looks up what is stored. Results may the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from factory.check import Task
 from factory.curation import FILTERS
 from factory.curation.gather import GATHER, GatherParams
 from factory.curation.label_noise import LABEL_NOISE
 from factory.data import READ, ReadParams
-from factory.evaluation.baselines import MAJORITY, MajorityParams
 from factory.evaluation.calibration import CALIBRATE, CalibrateParams
-from factory.evaluation.comparison import EVALUATE, EvaluateParams, choose
-from factory.evaluation.label_free import LABEL_FREE, LabelFreeParams
+from factory.evaluation.comparison import choose
 from factory.evaluation.learning_curve import LearningCurve
-from factory.evaluation.verdict import Evaluation, Regime
 from factory.labelling.self_training import STRATEGY
 from factory.records import Origin, Rows
-from factory.release.answer import ANSWER, AnswerParams
 from factory.release.export import EXPORT, Exported, ExportParams
 from factory.release.measure import MEASURE, Machine, MeasureParams
-from factory.release.refusal import REFUSAL, Refusal, RefusalParams
-from factory.release.robustness import ROBUSTNESS, Robustness, RobustnessParams
 from factory.spec import Plugin
 from factory.spec_data import UNLABELLED
 from factory.store import Artifact
 from factory.students.training import resources_for
 from factory.teacher import Teacher
 from flows.audit import audit_rows
-from flows.augmentation import (
-    compared_rows,
-    gather_real,
-    with_real,
-)
+from flows.augmentation import gather_real, with_real
 from flows.cascading import Tiers, choose_cascade, set_calibration_aside
+from flows.judging import allow_refusal, estimate_on_pool, judge, probe
 from flows.products import Made, Products, Trained
 from flows.reviewed import ACCEPTED, REVIEWED, gather_accepted, read_reviewed_file
 from flows.rounds import Writing, curate, fill_labels, require_two_labels
 from flows.self_training import label_rest
-from flows.steps import (
-    NOISE_JUDGE,
-    Runner,
-    ask_descriptions,
-    cross_predict,
-    fit,
-    label_sample,
-    named,
-    predict,
-)
+from flows.steps import NOISE_JUDGE, Runner, cross_predict, fit, named
 from flows.student_loop import write_what_is_hard
 from flows.tables import table_recipe
 
@@ -65,9 +46,6 @@ class Written:
     curves: tuple[Artifact[LearningCurve], ...] = ()
     """One for each round with a student in the loop."""
 
-
-FEW_GOLD_ROWS = 200
-"""Below this, texts without labels are asked what they can add."""
 
 NOBODY: Mapping[str, Teacher] = {}
 
@@ -238,96 +216,3 @@ def export(task: Task, student: Trained, rows: Artifact[Rows], run: Runner, suff
     )
     stage = named(EXPORT, suffix) if suffix else EXPORT
     return run(stage, params, inputs={"fitted": student.fitted, "rows": rows})
-
-
-def judge(
-    task: Task,
-    files: Mapping[str, Artifact[Rows]],
-    real: Artifact[Rows] | None,
-    rows: Artifact[Rows],
-    made: Made,
-    teacher: Teacher,
-    run: Runner,
-) -> Artifact[Evaluation]:
-    """Compare the exported student with the teacher and the baselines on gold rows; only here are their labels read.
-
-    Args:
-        task: The task.
-        files: Its data files; without a holdout the figures are those of the out-of-fold rows, and say so.
-        real: The real rows among them, on which alone the same student is trained for comparison.
-        rows: What the students were trained on.
-        made: The students.
-        teacher: Asked for the labels of a sample of the gold rows.
-        run: Runs the stages.
-
-    Returns:
-        The evaluation.
-    """
-    spec = task.spec
-    params = EvaluateParams(
-        labels=spec.label_names,
-        champion=made.champion,
-        regime=regime(task),
-        seed=spec.seed,
-        margin=spec.verdict.margin,
-    )
-    if "holdout" not in files:
-        return run(EVALUATE, params, inputs={"rows": rows, "student": made.students[made.champion].oof})
-    holdout = files["holdout"]
-    contenders: dict[str, Artifact[Any]] = {
-        "student": run(ANSWER, AnswerParams(), inputs={"exported": made.exported, "rows": holdout}),
-        "majority": run(MAJORITY, MajorityParams(labels=spec.label_names), inputs={"rows": holdout, "train": rows}),
-        "nearest-description": ask_descriptions(task, holdout, "", run),
-    }
-    for name, student in made.students.items():
-        contenders[name] = predict(student.fitted, holdout, name, run)
-    for name, alone in compared_rows(files, real, run).items():
-        fitted = fit(task, made.students[made.champion].plugin, alone, name, run)
-        contenders[name] = predict(fitted, holdout, name, run)
-    if spec.labelling.ask_directly:
-        contenders["teacher"] = label_sample(task, holdout, spec.labelling.ask_directly, "holdout", teacher, run)
-    return run(EVALUATE, params, inputs={"holdout": holdout, **contenders})
-
-
-def estimate_on_pool(files: Mapping[str, Artifact[Rows]], made: Made, rows: Artifact[Rows], run: Runner) -> None:
-    """Where gold rows are few or none, say what the pool lets one guess; `factory verdict` shows it."""
-    known = run.peek(files["holdout"]) if "holdout" in files else None
-    if "pool" not in files or ("holdout" in files and (known is None or len(known.kept) >= FEW_GOLD_ROWS)):
-        return
-    champion = made.students[made.champion]
-    calibration = run.peek(champion.calibration)
-    softened = max(1.0, calibration.calibration_temperature) if calibration else 1.0
-    answers = run(named(ANSWER, "pool"), AnswerParams(), inputs={"exported": made.exported, "rows": files["pool"]})
-    inputs: dict[str, Artifact[Any]] = {"pool": answers, "oof": champion.oof, "rows": rows}
-    if "holdout" in files:
-        gold = run(ANSWER, AnswerParams(), inputs={"exported": made.exported, "rows": files["holdout"]})
-        inputs |= {"holdout": files["holdout"], "student": gold}
-    run(LABEL_FREE, LabelFreeParams(calibration_temperature=softened), inputs=inputs)
-
-
-def allow_refusal(
-    task: Task, files: Mapping[str, Artifact[Rows]], made: Made, rows: Artifact[Rows], run: Runner
-) -> Artifact[Refusal] | None:
-    """Choose on real texts which ones the student may refuse, where the spec lets it."""
-    if task.spec.refuse is None:
-        return None
-    real = files.get("calibration") or files["pool"]
-    inputs: dict[str, Artifact[Any]] = {"exported": made.exported, "rows": real, "seen": rows}
-    return run(REFUSAL, RefusalParams(rate=task.spec.refuse), inputs=inputs)
-
-
-def probe(task: Task, files: Mapping[str, Artifact[Rows]], made: Made, run: Runner) -> Artifact[Robustness] | None:
-    """Perturb the gold rows and ask the exported student again; nothing is chosen by what it says."""
-    if "holdout" not in files:
-        return None
-    params = RobustnessParams(seed=task.spec.seed)
-    return run(ROBUSTNESS, params, inputs={"exported": made.exported, "rows": files["holdout"]})
-
-
-def regime(task: Task) -> Regime:
-    """Name what real data the rows were made from; `ceiling` and `holdout` are only measured on."""
-    if "train" in task.files:
-        return Regime.AUG
-    if "seeds" in task.files or "reviewed" in task.files:
-        return Regime.FS
-    return Regime.Z1 if UNLABELLED & set(task.files) else Regime.Z0

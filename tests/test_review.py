@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from factory.check import check_task
 from factory.data import READ, DataFile, ReadParams
 from factory.errors import FactoryError, SpecError
+from factory.evaluation.verdict import Regime
 from factory.labelling.aggregate import AGGREGATE, AggregateParams
 from factory.labelling.review import read_returned
 from factory.labelling.review_opinions import Known
@@ -22,7 +23,8 @@ from factory.store import run_stage
 from factory.teacher import open_teacher
 from flows.augmentation import gather_real
 from flows.builds import BuildNote
-from flows.recipe import Regime, read_files, regime, write_rows
+from flows.judging import regime
+from flows.recipe import read_files, write_rows
 from flows.review import export_review, import_review, make_desk, open_review
 from tests.conftest import Factory
 from tests.plain_runner import Plain
