@@ -59,6 +59,15 @@ def test_the_pool_moves_the_border_that_the_descriptions_draw() -> None:
     assert found.probs.sum(axis=1) == pytest.approx(1)
 
 
+def test_a_temperature_takes_certainty_and_changes_no_answer() -> None:
+    rows = pool(arc(200))
+    sure, doubtful = (
+        cluster_pool(PARAMS.model_copy(update={"temperature": t}), rows=rows, encoder=Placed()) for t in (1.0, 4.0)
+    )
+    assert sure.answers == doubtful.answers
+    assert (sure.probs.max(axis=1) > doubtful.probs.max(axis=1)).all()
+
+
 def test_a_large_pool_is_fitted_on_some_of_its_rows_and_answered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = pool(arc(600))
     whole = cluster_pool(PARAMS, rows=rows, encoder=Placed())
