@@ -18,6 +18,7 @@ from factory.students import STUDENTS, Student, make_student
 from factory.students.finetuning import MAX_TEXTS, draw_by_weight
 from factory.students.folds import assign_folds
 from factory.students.linear import LinearHead
+from factory.students.prototypes import choose_prior
 from factory.students.sentence_linear import SentenceLinear
 from factory.students.targets import Targets
 from tests.tiny_bert import write_tiny_bert
@@ -224,16 +225,50 @@ def test_the_more_rows_were_written_the_more_prototypes_have_a_say(
         TextRow(row["text"], row["label"], Origin.SYNTHETIC if position % 12 < n_written else Origin.SILVER)
         for position, row in enumerate(toy_rows())
     ]
-    heads = [
+    alone, default = (
         SentenceLinear(encoder=str(tiny_encoder), prototype_prior=prior).fit(text_dataset(rows), LABELS, seed=0).head_
-        for prior in (0.0, 8.0)
-    ]
+        for prior in (0.0, None)
+    )
     encode = load_encoder(str(tiny_encoder)).encode
     means = [encode([row.text for row in rows if row.label == label.name]).mean(axis=0) for label in LABELS]
     prototypes = np.array(means) + encode([label.phrase for label in LABELS])
     prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
-    np.testing.assert_allclose(heads[1].weights - heads[0].weights, 8 * share * prototypes.T, atol=1e-5)
-    np.testing.assert_array_equal(heads[1].bias, heads[0].bias)
+    np.testing.assert_allclose(default.weights - alone.weights, 40 * share * prototypes.T, atol=1e-4)
+    np.testing.assert_array_equal(default.bias, alone.bias)
+
+
+def _some(seed: int, *, spread: float, turned: bool) -> tuple[np.ndarray, Targets, np.ndarray]:
+    """Three labels, one a direction; their rows lie about it, or (turned) about that of the next label."""
+    anchors = np.eye(3, 6, dtype=np.float32)
+    columns = np.repeat(np.arange(3), 8)
+    drawn = np.random.default_rng(seed).normal(0, spread, (24, 6)) + np.roll(anchors, -turned, axis=0)[columns]
+    features = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return features, Targets(np.eye(3)[columns], columns, np.ones(24)), anchors
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_prototypes_may_say_is_measured_on_rows_that_people_labelled(seed: int) -> None:
+    priors = []
+    for turned in (False, True):
+        features, targets, anchors = _some(seed, spread=0.6, turned=turned)
+        priors.append(choose_prior(features, targets, anchors, anchor_weight=1.0, strength=3.0, seed=seed))
+    assert priors[0] > priors[1]
+
+
+def test_a_student_of_few_gold_rows_measures_it_and_of_fewer_does_not(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "factory.students.sentence_linear.choose_prior", lambda features, *_, **__: asked.append(len(features)) or 0.0
+    )
+    for n_gold in (len(toy_rows()), 2):
+        rows = [
+            TextRow(row["text"], row["label"], Origin.GOLD if position < n_gold else Origin.SYNTHETIC)
+            for position, row in enumerate(toy_rows())
+        ]
+        SentenceLinear(encoder=str(tiny_encoder)).fit(text_dataset(rows), LABELS, seed=0)
+    assert asked == [len(toy_rows())]
 
 
 def test_a_head_fitted_on_another_encoder_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from factory.encoders import DEFAULT_ENCODER
 from factory.spec import Label
 from factory.students import graphs
 from factory.students.linear import softmax
-from factory.students.sentence_linear import PROTOTYPE_PRIOR, SentenceLinear
+from factory.students.sentence_linear import SentenceLinear
 from factory.students.targets import read_json, require_fitted, write_json
 from factory.students.tfidf_linear import TfidfLinear
 
@@ -45,7 +45,7 @@ class Blend:
     """Exponent of the encoder's probabilities; the n-grams have the rest. Not cross-validated: n-grams know the
     teacher's wording by heart, so generated rows always ask for more of them than real rows bear out."""
 
-    prototype_prior: Annotated[float, Field(ge=0)] = PROTOTYPE_PRIOR
+    prototype_prior: Annotated[float, Field(ge=0)] | None = None
     """Of the encoder's part: see `SentenceLinear`."""
 
     def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:

@@ -1,17 +1,12 @@
 """A frozen sentence encoder with a linear head; label descriptions are training rows of their own.
 
 The head alone is the "linear probe"; descriptions as anchors let it answer for labels with few rows, the idea of
-Chang et al., "Importance of Semantic Representation: Dataless Classification", AAAI 2008.
-
-What was written by a teacher is not what people write, and a head of nothing else can end below the descriptions it
-was written from: on tweets by 11 points (docs/log.md, 2026-11-28). Means of a label's rows move less than the planes
-between them (Mensink et al., "Distance-Based Image Classification", PAMI 35(11), 2013), and a description keeps them in
-place. So the more of the rows were written, the more the cosine to these prototypes has a say in each answer. It is
-linear in the sentence vector as the head is, and so is their product: it costs the release nothing.
+Chang et al., "Importance of Semantic Representation: Dataless Classification", AAAI 2008. What else descriptions do:
+`prototypes`.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -26,6 +21,7 @@ from factory.records import Origin
 from factory.spec import Label
 from factory.students import graphs
 from factory.students.linear import LinearHead, choose, fit_head
+from factory.students.prototypes import LEAST_GOLD, PROTOTYPE_PRIOR, choose_prior, with_prototypes
 from factory.students.targets import read_json, require_fitted, targets_of, write_json
 
 if TYPE_CHECKING:
@@ -33,11 +29,6 @@ if TYPE_CHECKING:
 
 STRENGTHS = (3.0, 10.0, 30.0)
 ANCHOR_WEIGHTS = (30.0, 10.0, 3.0, 1.0)
-PROTOTYPE_PRIOR = 40.0
-"""What it gave, and other values: docs/log.md, 2026-11-28."""
-DESCRIPTION_SHARE = 1.0
-"""Weight of a description in the prototype of its label, beside the mean of the rows; not a number of rows, because
-more rows of a teacher do not take away what sets them apart from real ones."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -52,9 +43,10 @@ class SentenceLinear:
     """Inverse L2 penalty; null to choose it by cross-validation."""
     anchor_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of a label's description, in training rows; null to choose it by cross-validation."""
-    prototype_prior: Annotated[float, Field(ge=0)] = PROTOTYPE_PRIOR
-    """Of what prototypes say: factor on their cosine to the text, times the (weighted) share of rows that a teacher
-    wrote. Not cross-validated, since written rows agree with each other."""
+    prototype_prior: Annotated[float, Field(ge=0)] | None = None
+    """Of what prototypes say: factor on their cosine to the text. Null to measure it on gold rows, `LEAST_GOLD` of each
+    label; where there are fewer, `PROTOTYPE_PRIOR` times the (weighted) share of rows that a teacher wrote: what serves
+    on real texts cannot be told from written ones, since those agree with each other."""
 
     def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:
         """Learn the head; see `Student.fit`."""
@@ -75,12 +67,16 @@ class SentenceLinear:
         ]
         chosen = choose(settings, fit, features, targets, seed=seed)
         learned = fit(chosen, np.arange(len(features)))
-        is_written = [origin == Origin.SYNTHETIC for origin in rows["origin"]]
-        prior = self.prototype_prior * float(np.average(is_written, weights=targets.weights))
-        weights = targets.probs * targets.weights[:, None]
-        prototypes = (weights / np.maximum(weights.sum(axis=0), 1e-9)).T @ features + DESCRIPTION_SHARE * anchors
-        prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
-        self.head_ = replace(learned, weights=learned.weights + np.float32(prior) * prototypes.T.astype(np.float32))
+        prior = self.prototype_prior
+        if prior is None:
+            origins = np.array(rows["origin"])
+            gold = np.flatnonzero(origins == Origin.GOLD)
+            if np.bincount(targets.columns[gold], minlength=len(labels)).min() >= LEAST_GOLD:
+                known = features[gold], targets[gold]
+                prior = choose_prior(*known, anchors, anchor_weight=chosen[1], strength=chosen[0], seed=seed)
+            else:
+                prior = PROTOTYPE_PRIOR * float(np.average(origins == Origin.SYNTHETIC, weights=targets.weights))
+        self.head_ = with_prototypes(learned, prior, features, targets, anchors)
         self.encoder_identity_ = encoder.identity
         self.labels_ = tuple(label.name for label in labels)
         return self
