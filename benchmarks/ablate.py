@@ -226,7 +226,7 @@ def learn(setup: Setup, spec: Spec, budget: Budget) -> Outcome:
         rows = filter_noise(task, write_rows(task, files, real, run.teacher, run).rows, run)
         taught = with_self_trained(task, files, rows, run)
         students = {plugin.name: train(task, plugin, rows, run, taught=taught) for plugin in spec.students}
-        champion = pick(students, run)
+        champion = pick(students, rows, run)
         answers = predict(students[champion].fitted, files["holdout"], champion, run).load()
         require_unread(run.artifacts)
         n_rows, calls = len(taught.load().kept), run.teacher.spending.calls

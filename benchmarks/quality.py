@@ -179,7 +179,7 @@ def _small(task: Task, products: Products, run: Run, gold: Gold) -> Small | None
     """Go through the students, best out-of-fold figures first, until one is small enough; gold rows choose nothing."""
     left = dict(products.made.students)
     while left:
-        name = pick(left, run)
+        name = pick(left, products.rows, run)
         exported = export(task, left.pop(name), products.rows, run)
         if (mb := exported.load().size_mb) < MOST_MB:
             inputs: dict[str, Artifact[Any]] = {"exported": exported, "rows": products.files["holdout"]}

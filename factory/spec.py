@@ -124,6 +124,8 @@ class Spec(Model):
         Plugin(name="static-embedding"),
         Plugin(name="tfidf-linear"),
     )
+    """All are fitted; one is released: the best out of fold, or, where a teacher wrote most of the rows and such scores
+    say little, the first that has an encoder."""
     encoder: Annotated[str, Field(min_length=1)] = DEFAULT_ENCODER
     """What filters, the voters `clusters` and `nearest-description` and the baseline compare texts with: a name, a
     hub id or a folder.
