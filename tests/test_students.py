@@ -233,7 +233,7 @@ def test_the_more_rows_were_written_the_more_prototypes_have_a_say(
     means = [encode([row.text for row in rows if row.label == label.name]).mean(axis=0) for label in LABELS]
     prototypes = np.array(means) + encode([label.phrase for label in LABELS])
     prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
-    np.testing.assert_allclose(default.weights - alone.weights, 40 * share * prototypes.T, atol=1e-4)
+    np.testing.assert_allclose(default.weights - alone.weights, 20 * share * prototypes.T, atol=1e-4)
     np.testing.assert_array_equal(default.bias, alone.bias)
 
 

@@ -18,7 +18,7 @@ from factory.students.folds import assign_folds
 from factory.students.linear import MAX_CHOICE_ROWS, LinearHead, fit_head, softmax
 from factory.students.targets import Targets
 
-PROTOTYPE_PRIOR = 40.0
+PROTOTYPE_PRIOR = 20.0
 """Where all rows were written. What it gave, and other values: docs/log.md, 2026-11-28."""
 PRIORS = (40.0, 20.0, 10.0, 5.0, 0.0)
 """To choose from where people labelled rows of every label."""
