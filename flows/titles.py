@@ -53,7 +53,7 @@ TITLES = {
     "tune": "search settings of",
     "unlabel": "set labels of the pool aside:",
     "verify": "the teacher labels again what it wrote:",
-    "weigh": "weigh rows as real ones come",
+    "weigh": "weigh written rows and labels beside real ones",
 }
 """The longest beginning of a stage's name decides; what follows it is added."""
 

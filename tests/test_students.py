@@ -246,29 +246,52 @@ def _some(seed: int, *, spread: float, turned: bool) -> tuple[np.ndarray, Target
     return features, Targets(np.eye(3)[columns], columns, np.ones(24)), anchors
 
 
+def _measured(features: np.ndarray, targets: Targets, anchors: np.ndarray, **changes: Any) -> float:
+    n = len(features)
+    given = {"gold": np.arange(n), "families": np.arange(n).astype(str), "seed": 0, **changes}
+    return choose_prior(features, targets, anchors, anchor_weight=1.0, strength=3.0, **given)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_what_prototypes_may_say_is_measured_on_rows_that_people_labelled(seed: int) -> None:
-    priors = []
-    for turned in (False, True):
-        features, targets, anchors = _some(seed, spread=0.6, turned=turned)
-        priors.append(choose_prior(features, targets, anchors, anchor_weight=1.0, strength=3.0, seed=seed))
-    assert priors[0] > priors[1]
+    straight, turned = (_measured(*_some(seed, spread=0.6, turned=turned)) for turned in (False, True))
+    assert straight > turned
 
 
-def test_a_student_of_few_gold_rows_measures_it_and_of_fewer_does_not(
-    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+def test_texts_that_come_again_measure_what_they_measured_once() -> None:
+    features, targets, anchors = _some(0, spread=0.6, turned=False)
+    again = np.tile(np.arange(24), 4)
+    names = again.astype(str)
+    repeated = _measured(features[again], targets[again], anchors, gold=np.arange(96), families=names)
+    assert repeated == _measured(features, targets, anchors)
+
+
+@pytest.mark.parametrize("who", ["gold", "approved", "too few", "repeated"])
+def test_only_different_real_texts_that_people_labelled_are_measured_on(
+    who: str, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        "factory.students.sentence_linear.choose_prior", lambda features, *_, **__: asked.append(len(features)) or 0.0
+        "factory.students.sentence_linear.choose_prior", lambda *_, gold, **__: asked.append(len(gold)) or 0.0
     )
-    for n_gold in (len(toy_rows()), 2):
-        rows = [
-            TextRow(row["text"], row["label"], Origin.GOLD if position < n_gold else Origin.SYNTHETIC)
-            for position, row in enumerate(toy_rows())
-        ]
-        SentenceLinear(encoder=str(tiny_encoder)).fit(text_dataset(rows), LABELS, seed=0)
-    assert asked == [len(toy_rows())]
+    rows = [
+        TextRow(
+            row["text"] if who != "repeated" else row["label"],
+            row["label"],
+            Origin.GOLD if who != "too few" or position < 2 else Origin.SYNTHETIC,
+            "attributes" if who == "approved" else "",
+        )
+        for position, row in enumerate(toy_rows())
+    ]
+    SentenceLinear(encoder=str(tiny_encoder)).fit(text_dataset(rows), LABELS, seed=0)
+    assert asked == ([len(rows)] if who == "gold" else [])
+
+
+def test_the_prior_that_was_taken_is_stored(tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = [TextRow(row["text"], row["label"], Origin.SYNTHETIC) for row in toy_rows()]
+    SentenceLinear(encoder=str(tiny_encoder)).fit(text_dataset(rows), LABELS, seed=0).save(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["prior"] == 20
+    assert SentenceLinear.load(tmp_path).prior_ == 20
 
 
 def test_a_head_fitted_on_another_encoder_is_refused(tmp_path: Path) -> None:

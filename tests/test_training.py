@@ -12,6 +12,7 @@ from factory.events import Event, Progressed, listening
 from factory.records import Origin, Predictions, Rows, TextRow, all_kept, row_id, text_dataset
 from factory.spec import Label
 from factory.store import key_of, run_stage
+from factory.students.folds import families
 from factory.students.tables.linear import TableLinear
 from factory.students.tables.training import FitTableParams
 from factory.students.tfidf_linear import TfidfLinear
@@ -24,7 +25,6 @@ from factory.students.training import (
     FittedStudent,
     PredictParams,
     cross_predict,
-    families,
     fit,
     predict,
     resources_for,
@@ -153,6 +153,12 @@ def test_defaults_are_in_the_fingerprint_so_that_one_that_changes_is_fitted_anew
     params = FitParams(student="tfidf-linear", labels=LABELS, seed=0).params
     assert params == asdict(TfidfLinear())
     assert FitTableParams(student="linear", table=TABLE, seed=0).params == asdict(TableLinear())
+
+
+def test_parameters_of_an_earlier_version_are_still_read() -> None:
+    stored = FitParams(student="tfidf-linear", params={"gone": 1}, labels=LABELS, seed=0).params
+    assert stored == {**asdict(TfidfLinear()), "gone": 1}
+    assert FitParams(student="gone too", params={"a": 1}, labels=LABELS, seed=0).params == {"a": 1}
 
 
 def test_a_student_without_encoder_needs_no_resource() -> None:

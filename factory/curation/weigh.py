@@ -36,7 +36,7 @@ def weigh(params: WeighParams, *, rows: Rows) -> Rows:
 
     Returns:
         All rows; within a label, written rows apart, weights keep their proportions. The report has the factor of each
-        label.
+        label and what a written row weighs.
     """
     names, origins, given = (rows.kept[column][:] for column in ("label", "origin", "weight"))
     weights = [
@@ -52,7 +52,9 @@ def weigh(params: WeighParams, *, rows: Rows) -> Rows:
     weighed = [weight * factors.get(name, 1.0) for weight, name in zip(weights, names, strict=True)]
     feature = rows.kept.features["weight"]
     dataset = rows.kept.remove_columns("weight").add_column("weight", weighed, feature=feature)
-    return all_kept(dataset.select_columns(rows.kept.column_names), report={"factors": factors})
+    return all_kept(
+        dataset.select_columns(rows.kept.column_names), report={"factors": factors, "written": params.written}
+    )
 
 
-WEIGH: Stage[Rows] = Stage("weigh", 2, WeighParams, weigh, Rows)
+WEIGH: Stage[Rows] = Stage("weigh", 3, WeighParams, weigh, Rows)

@@ -97,7 +97,7 @@ class TableLearner(Protocol):
         """Learn from rows of a table; calling it again forgets.
 
         Args:
-            rows: Columns of `records.table_dataset`; `label` is never null.
+            rows: Columns of `records_table.table_dataset`; `label` is never null.
             table: What the rows hold; some labels may have no row.
             seed: The only source of randomness.
 

@@ -1,9 +1,15 @@
 """Parting rows for cross-validation: stratified by label, equal texts never apart."""
 
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from factory.records import Origin
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def assign_folds(
@@ -35,3 +41,27 @@ def assign_folds(
     n_folds = min(n_folds, len(dealt))
     fold_of = {group: position % n_folds for position, group in enumerate(dealt)}
     return np.array([fold_of[group] for group in groups], dtype=np.intp)
+
+
+def families(rows: "Dataset") -> list[str]:
+    """Name what each row belongs to: the one row it was varied from, else itself; equal texts are one family.
+
+    Args:
+        rows: Training rows.
+
+    Returns:
+        A name for each row. The rows of a label that is a single family are on their own, or held out together they
+        would leave nothing to learn the label from.
+    """
+    columns = zip(rows["id"], rows["parents"], rows["origin"], strict=True)
+    found = [
+        parents[0] if origin == Origin.AUGMENTED and len(parents) == 1 else row_id
+        for row_id, parents, origin in columns
+    ]
+    names: dict[str, set[str]] = {}
+    for family, label in zip(found, rows["label"], strict=True):
+        names.setdefault(label, set()).add(family)
+    return [
+        family if len(names[label]) > 1 else row_id
+        for family, label, row_id in zip(found, rows["label"], rows["id"], strict=True)
+    ]

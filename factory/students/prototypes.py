@@ -24,8 +24,8 @@ PRIORS = (40.0, 20.0, 10.0, 5.0, 0.0)
 """To choose from where people labelled rows of every label."""
 TEMPERING = np.geomspace(0.05, 4, 25)
 """Factors on logits that are tried."""
-LEAST_GOLD = 4
-"""Rows of each label: a fold has one of them at least."""
+N_FOLDS = LEAST_GOLD = 4
+"""Texts of each label that people labelled: each of four folds has one."""
 DESCRIPTION_SHARE = 1.0
 """Weight of a description in the prototype of its label, beside the mean of the rows; not a number of rows, because
 more rows of a teacher do not take away what sets them apart from real ones."""
@@ -35,7 +35,7 @@ def prototypes_of(features: Any, targets: Targets, anchors: NDArray[np.float32])
     """Return the direction between the mean of each label's rows and its description, shape (n_labels, n_features)."""
     weights = targets.probs * targets.weights[:, None]
     found = (weights / np.maximum(weights.sum(axis=0), 1e-9)).T @ features + DESCRIPTION_SHARE * anchors
-    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), dtype=np.float32)
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), dtype=np.float32)
 
 
 def with_prototypes(
@@ -47,42 +47,58 @@ def with_prototypes(
     return replace(head, weights=head.weights + np.float32(prior) * prototypes_of(features, targets, anchors).T)
 
 
+def can_measure(columns: NDArray[np.intp], families: NDArray[np.str_], gold: NDArray[np.intp], n_labels: int) -> bool:
+    """Say whether people labelled `LEAST_GOLD` different texts of each label; `gold` are the positions of theirs."""
+    texts = {(int(column), str(family)) for column, family in zip(columns[gold], families[gold], strict=True)}
+    counts = np.bincount([column for column, _ in texts], minlength=n_labels)
+    return int(counts.min()) >= LEAST_GOLD
+
+
 def choose_prior(
     features: NDArray[np.float32],
     targets: Targets,
     anchors: NDArray[np.float32],
     *,
+    gold: NDArray[np.intp],
+    families: NDArray[np.str_],
     anchor_weight: float,
     strength: float,
     seed: int,
 ) -> float:
-    """Measure how much prototypes should say, on rows that people labelled, in four folds.
+    """Measure how much prototypes should say, on real texts that people labelled, in four folds.
 
-    Logits are tempered before they are compared, as they are after fitting (`calibrate`): what is added to them makes
-    them larger, and that alone would speak for or against it.
+    A fold is answered by a head and by prototypes of all other rows, whoever labelled them, but for those that were
+    varied from rows of the fold. Logits are tempered before they are compared, as they are after fitting (`calibrate`):
+    what is added to them makes them larger, and that alone would speak for or against it.
 
     Args:
-        features: Of gold rows, shape (n_rows, n_features).
+        features: Of all rows, shape (n_rows, n_features).
         targets: Their labels.
         anchors: Vectors of the descriptions, shape (n_labels, n_features).
+        gold: Positions of the texts that people labelled; `can_measure` says whether they are enough.
+        families: What each row belongs to (`folds.families`).
         anchor_weight: As chosen for the head.
         strength: As chosen for the head.
-        seed: Decides the folds and, above 2,000 rows, which of them are used.
+        seed: Decides the folds and, above 2,000 rows of either kind, which of them are used.
 
     Returns:
         One of `PRIORS`.
     """
-    sample = np.sort(np.random.default_rng(seed).permutation(len(features))[:MAX_CHOICE_ROWS])
-    folds = assign_folds(range(len(sample)), targets.columns[sample].tolist(), 4, seed=seed)
-    logits = {prior: np.zeros((len(sample), targets.probs.shape[1])) for prior in PRIORS}
-    for fold in range(4):
-        seen, held = sample[folds != fold], sample[folds == fold]
+    rng = np.random.default_rng(seed)
+    judged = np.sort(rng.permutation(gold)[:MAX_CHOICE_ROWS])
+    others = np.sort(rng.permutation(np.setdiff1d(np.arange(len(features)), gold))[:MAX_CHOICE_ROWS])
+    columns = targets.columns[judged]
+    folds = assign_folds(families[judged].tolist(), columns.tolist(), N_FOLDS, seed=seed)
+    logits = {prior: np.zeros((len(judged), targets.probs.shape[1])) for prior in PRIORS}
+    for fold in range(N_FOLDS):
+        held = judged[folds == fold]
+        rest = np.concatenate([judged[folds != fold], others])
+        seen = rest[~np.isin(families[rest], families[held])]
         stacked = np.vstack([features[seen], anchors])
         head = fit_head(stacked, targets[seen].with_anchors(anchor_weight), strength)
         for prior, found in logits.items():
             more = with_prototypes(head, prior, features[seen], targets[seen], anchors)
             found[folds == fold] = features[held] @ more.weights + more.bias
-    columns = targets.columns[sample]
     return min(PRIORS, key=lambda prior: _tempered_loss(logits[prior], columns))
 
 

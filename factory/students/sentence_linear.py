@@ -20,8 +20,9 @@ from factory.errors import ArtifactCorrupt
 from factory.records import Origin
 from factory.spec import Label
 from factory.students import graphs
+from factory.students.folds import families
 from factory.students.linear import LinearHead, choose, fit_head
-from factory.students.prototypes import LEAST_GOLD, PROTOTYPE_PRIOR, choose_prior, with_prototypes
+from factory.students.prototypes import PROTOTYPE_PRIOR, can_measure, choose_prior, with_prototypes
 from factory.students.targets import read_json, require_fitted, targets_of, write_json
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class SentenceLinear:
     anchor_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of a label's description, in training rows; null to choose it by cross-validation."""
     prototype_prior: Annotated[float, Field(ge=0)] | None = None
-    """Of what prototypes say: factor on their cosine to the text. Null to measure it on gold rows, `LEAST_GOLD` of each
-    label; where there are fewer, `PROTOTYPE_PRIOR` times the (weighted) share of rows that a teacher wrote: what serves
-    on real texts cannot be told from written ones, since those agree with each other."""
+    """Of what prototypes say: factor on their cosine to the text. Null to measure it on real texts that people
+    labelled, `LEAST_GOLD` of each label; where there are fewer, `PROTOTYPE_PRIOR` times the (weighted) share of rows
+    that a teacher wrote from scratch: what serves on real texts cannot be told from written ones, since those agree
+    with each other."""
 
     def fit(self, rows: "Dataset", labels: Sequence[Label], *, seed: int) -> Self:
         """Learn the head; see `Student.fit`."""
@@ -67,16 +69,25 @@ class SentenceLinear:
         ]
         chosen = choose(settings, fit, features, targets, seed=seed)
         learned = fit(chosen, np.arange(len(features)))
-        prior = self.prototype_prior
-        if prior is None:
-            origins = np.array(rows["origin"])
-            gold = np.flatnonzero(origins == Origin.GOLD)
-            if np.bincount(targets.columns[gold], minlength=len(labels)).min() >= LEAST_GOLD:
-                known = features[gold], targets[gold]
-                prior = choose_prior(*known, anchors, anchor_weight=chosen[1], strength=chosen[0], seed=seed)
+        self.prior_ = self.prototype_prior
+        if self.prior_ is None:
+            origins, family = np.array(rows["origin"]), np.array(families(rows))
+            # A text with a strategy is a teacher's; that a person approved of it makes it no real one.
+            gold = np.flatnonzero((origins == Origin.GOLD) & (np.array(rows["strategy"]) == ""))
+            if can_measure(targets.columns, family, gold, len(labels)):
+                self.prior_ = choose_prior(
+                    features,
+                    targets,
+                    anchors,
+                    gold=gold,
+                    families=family,
+                    strength=chosen[0],
+                    anchor_weight=chosen[1],
+                    seed=seed,
+                )
             else:
-                prior = PROTOTYPE_PRIOR * float(np.average(origins == Origin.SYNTHETIC, weights=targets.weights))
-        self.head_ = with_prototypes(learned, prior, features, targets, anchors)
+                self.prior_ = PROTOTYPE_PRIOR * float(np.average(origins == Origin.SYNTHETIC, weights=targets.weights))
+        self.head_ = with_prototypes(learned, self.prior_, features, targets, anchors)
         self.encoder_identity_ = encoder.identity
         self.labels_ = tuple(label.name for label in labels)
         return self
@@ -89,7 +100,12 @@ class SentenceLinear:
     def save(self, folder: Path) -> None:
         """Write hyperparameters, the encoder's identity and the head; the encoder stays where it is."""
         require_fitted(self)
-        config = {"params": asdict(self), "labels": self.labels_, "encoder_identity": self.encoder_identity_}
+        config = {
+            "params": asdict(self),
+            "labels": self.labels_,
+            "encoder_identity": self.encoder_identity_,
+            "prior": self.prior_,
+        }
         write_json(folder / "config.json", config)
         self.head_.save(folder / "head.npz")
 
@@ -116,7 +132,7 @@ class SentenceLinear:
             )
         student.head_ = LinearHead.load(folder / "head.npz")
         student.encoder_identity_ = identity
-        student.labels_ = tuple(config["labels"])
+        student.labels_, student.prior_ = tuple(config["labels"]), config["prior"]
         return student
 
     def to_onnx(self, folder: Path) -> dict[str, Any]:

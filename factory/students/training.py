@@ -14,11 +14,11 @@ from pydantic import Field, ValidationInfo, field_validator
 from factory.encoders import Encoder, load_encoder
 from factory.errors import ArtifactCorrupt
 from factory.events import Progressed, emit
-from factory.records import Origin, Predictions, Rows, without_soft_labels
+from factory.records import Predictions, Rows, without_soft_labels
 from factory.spec import Label, Model
 from factory.store import Resource, Stage
 from factory.students import STUDENTS, TABLE_STUDENTS, Student, TableLearner, make_student
-from factory.students.folds import assign_folds
+from factory.students.folds import assign_folds, families
 from factory.students.targets import read_json
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class FitParams(Model):
     @field_validator("params")
     @classmethod
     def _complete(cls, params: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
-        return asdict(make_student(known.data["student"], params))
+        # Not by making the student: a stored build may name a hyperparameter that this version does not have.
+        student = STUDENTS.get(known.data.get("student", ""))
+        return {**asdict(student()), **params} if student is not None else params
 
 
 class CrossPredictParams(FitParams):
@@ -176,30 +178,6 @@ def taught_rows(params: FitParams, rows: Rows) -> "Dataset":
     return kept.remove_columns("weight").add_column("weight", weights, feature=feature)
 
 
-def families(rows: "Dataset") -> list[str]:
-    """Name what each row belongs to: the one row it was varied from, else itself; equal texts are one family.
-
-    Args:
-        rows: Training rows.
-
-    Returns:
-        A name for each row. The rows of a label that is a single family are on their own, or held out together they
-        would leave nothing to learn the label from.
-    """
-    columns = zip(rows["id"], rows["parents"], rows["origin"], strict=True)
-    found = [
-        parents[0] if origin == Origin.AUGMENTED and len(parents) == 1 else row_id
-        for row_id, parents, origin in columns
-    ]
-    names: dict[str, set[str]] = {}
-    for family, label in zip(found, rows["label"], strict=True):
-        names.setdefault(label, set()).add(family)
-    return [
-        family if len(names[label]) > 1 else row_id
-        for family, label, row_id in zip(found, rows["label"], rows["id"], strict=True)
-    ]
-
-
 def _predict_in_chunks(student: Student | TableLearner, rows: "Dataset") -> NDArray[np.float64]:
     chunks = [np.zeros((0, max(1, len(student.labels_))))]
     for start in range(0, len(rows), CHUNK_ROWS):
@@ -209,6 +187,6 @@ def _predict_in_chunks(student: Student | TableLearner, rows: "Dataset") -> NDAr
     return np.vstack(chunks)
 
 
-FIT = Stage("fit", 4, FitParams, fit, FittedStudent)
-CROSS_PREDICT = Stage("cross-predict", 4, CrossPredictParams, cross_predict, Predictions)
+FIT = Stage("fit", 5, FitParams, fit, FittedStudent)
+CROSS_PREDICT = Stage("cross-predict", 5, CrossPredictParams, cross_predict, Predictions)
 PREDICT = Stage("predict", 1, PredictParams, predict, Predictions)

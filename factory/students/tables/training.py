@@ -38,7 +38,8 @@ class FitTableParams(Model):
     @field_validator("params")
     @classmethod
     def _complete(cls, params: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
-        return asdict(make_table_student(known.data["student"], params))
+        student = TABLE_STUDENTS.get(known.data.get("student", ""))
+        return {**asdict(student()), **params} if student is not None else params
 
 
 class CrossPredictTableParams(FitTableParams):
