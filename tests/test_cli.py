@@ -331,6 +331,7 @@ def model(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Model
 def test_a_piped_build_writes_lines_to_stderr_and_the_verdict_to_stdout(model: Model) -> None:
     lines = model.first.err.splitlines()
     assert lines[0].startswith("warning: holdout.jsonl: 9 rows")
+    assert lines[1] == "prefect: starting, which takes some seconds"
     assert "attributes-1: started (never run)" in lines
     assert all(re.match(r"[a-z0-9-]+: ", line) for line in lines)
     assert "\x1b" not in model.first.out + model.first.err

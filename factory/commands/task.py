@@ -96,6 +96,8 @@ def run_build(folder: Path, out: Path, *, as_json_lines: bool, quiet: bool) -> "
     task = check_task(folder)  # before Prefect is imported: a wrong spec should not take seconds to say so
     for warning in task.warnings:
         typer.echo(f"warning: {warning}", err=True)
+    if not (as_json_lines or quiet):
+        typer.echo("prefect: starting, which takes some seconds", err=True)
     with watching(as_json_lines=as_json_lines, quiet=quiet):
         from flows.server import prefect_server
 

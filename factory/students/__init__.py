@@ -4,7 +4,8 @@ To add a student: write `students/<name>.py`, add a line to `STUDENTS`, run `pyt
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -167,3 +168,17 @@ def make_student(name: str, params: Mapping[str, Any]) -> Student:
             f"students: expected one of {', '.join(STUDENTS)}, got {name!r}", hint=f"did you mean {nearest[0]}?"
         )
     return STUDENTS[name](**params)
+
+
+def with_defaults(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete hyperparameters, so that a fingerprint of them changes when a default does.
+
+    Args:
+        name: Of a student, of texts or of tables.
+        params: Its hyperparameters; not checked, since a stored build may name one that this version does not have.
+
+    Returns:
+        All of them; for a student that this version does not have, those that were given.
+    """
+    known: dict[str, Callable[[], Student] | Callable[[], TableLearner]] = {**STUDENTS, **TABLE_STUDENTS}
+    return {**(asdict(known[name]()) if name in known else {}), **params}

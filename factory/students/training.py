@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -17,7 +17,7 @@ from factory.events import Progressed, emit
 from factory.records import Predictions, Rows, without_soft_labels
 from factory.spec import Label, Model
 from factory.store import Resource, Stage
-from factory.students import STUDENTS, TABLE_STUDENTS, Student, TableLearner, make_student
+from factory.students import STUDENTS, TABLE_STUDENTS, Student, TableLearner, make_student, with_defaults
 from factory.students.folds import assign_folds, families
 from factory.students.targets import read_json
 
@@ -45,9 +45,7 @@ class FitParams(Model):
     @field_validator("params")
     @classmethod
     def _complete(cls, params: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
-        # Not by making the student: a stored build may name a hyperparameter that this version does not have.
-        student = STUDENTS.get(known.data.get("student", ""))
-        return {**asdict(student()), **params} if student is not None else params
+        return with_defaults(known.data.get("student", ""), params)
 
 
 class CrossPredictParams(FitParams):

@@ -1,6 +1,5 @@
 """The stages that tune and fit a student of a table, and let it predict rows it was not fitted on."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from factory.records_table import rows_at
 from factory.spec import Model
 from factory.spec_table import Table
 from factory.store import Stage
-from factory.students import TABLE_STUDENTS, make_table_student
+from factory.students import TABLE_STUDENTS, make_table_student, with_defaults
 from factory.students.tables.folds import MOST_FOLDED_ROWS, fold_numbers
 from factory.students.tables.search import Tuned, search
 from factory.students.training import FittedStudent
@@ -38,8 +37,7 @@ class FitTableParams(Model):
     @field_validator("params")
     @classmethod
     def _complete(cls, params: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
-        student = TABLE_STUDENTS.get(known.data.get("student", ""))
-        return {**asdict(student()), **params} if student is not None else params
+        return with_defaults(known.data.get("student", ""), params)
 
 
 class CrossPredictTableParams(FitTableParams):
