@@ -1,13 +1,13 @@
-"""What each step of a build earns: the build again without it, at the same budget, on the same gold rows.
+"""What each step of a build earns: the build again without it, or with one that it lacks, on the same gold rows.
 
 python -m benchmarks.ablate --data FOLDER --set trec6 --regime z1 --replay       from recorded replies
 python -m benchmarks.ablate --data FOLDER --set trec6 --regime z1 --encoder all-mpnet-base-v2 --outputs OUT --record
-python -m benchmarks.ablate --data FOLDER --set snips_intent --regime z0 --arms verify label-noise
+python -m benchmarks.ablate --data FOLDER --set snips_intent --regime z0 --arms verify label-noise +contrastive
 
 No arm may ask the teacher more than the whole recipe did. All share one reply store and one folder of stages, so that
-what they have in common is asked, trained and encoded once. A step's line says what it earns: accuracy of the whole
-recipe minus accuracy without the step, paired over the gold rows, with its 95% interval. Figures are those of the
-chosen student in float32, before export.
+what they have in common is asked, trained and encoded once. A step's line says what it earns: accuracy with it minus
+accuracy without it, paired over the gold rows, with its 95% interval. Steps that begin with + are off by default; the
+other figures of a line are those of the arm. All are of the chosen student in float32, before export.
 """
 
 import argparse
@@ -22,8 +22,9 @@ from typing import Any
 from benchmarks.cells import Gold, Setup, add_options, exit_code, opened, prepare, record, recording_path, table
 from benchmarks.holdout import require_unread
 from factory.evaluation.verdict import in_percent, in_points
+from factory.labelling.asking import Ask
 from factory.records import Predictions, Rows
-from factory.spec import DEFAULT_ENCODER, Budget, Plugin, Spec
+from factory.spec import DEFAULT_ENCODER, Budget, LoopSpec, Plugin, Spec
 from factory.store import Artifact
 from factory.synthesis import STRATEGIES
 from factory.synthesis.labels import LABELS
@@ -44,7 +45,9 @@ class Arm:
 
     instead: str
     change: Callable[[Spec], Spec | None]
-    """None where the spec has no such step."""
+    """None where the spec has no such step, or has it already."""
+    adds: bool = False
+    """The whole recipe does without the step, and the arm has it."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,54 @@ def _written(spec: Spec) -> Spec | None:
     return _strategies(spec, ()) if _has_real_texts(spec) else None
 
 
+def _with_strategy(name: str) -> Callable[[Spec], Spec | None]:
+    def change(spec: Spec) -> Spec | None:
+        had = spec.synthesis.strategies
+        if not had or any(plugin.name == name for plugin in had):
+            return None
+        params = {key: value for key, value in had[0].params.items() if key in STRATEGIES[name].options.model_fields}
+        return _strategies(spec, (*had, Plugin(name=name, params=params)))
+
+    return change
+
+
+def _with_option(name: str, value: Any) -> Callable[[Spec], Spec | None]:
+    def change(spec: Spec) -> Spec | None:
+        changed = tuple(
+            one.model_copy(update={"params": {**one.params, name: value}})
+            if name in STRATEGIES[one.name].options.model_fields and one.params.get(name) is None
+            else one
+            for one in spec.synthesis.strategies
+        )
+        return _strategies(spec, changed)
+
+    return change
+
+
+def _loop(spec: Spec) -> Spec | None:
+    """Write half of each label's rows first, and spend what is left of the budget on what the student finds hard."""
+    if not spec.synthesis.strategies or spec.synthesis.per_label is None or spec.synthesis.loop is not None:
+        return None
+    return _part(spec, "synthesis", per_label=max(1, spec.synthesis.per_label // 2), loop=LoopSpec(stop_gain=0))
+
+
+def _asked(way: Ask) -> Callable[[Spec], Spec | None]:
+    def change(spec: Spec) -> Spec | None:
+        voters = tuple(
+            Plugin(name=one.name, params={**one.params, "ask": way}) if one.name == "teacher" else one
+            for one in spec.labelling.voters
+        )
+        return _voters(spec, voters)
+
+    return change
+
+
+PERSONAS = [
+    "a pupil", "a retired teacher", "a nurse after a long shift", "a tourist", "a farmer", "a lawyer",
+    "somebody who learned the language late", "a busy parent", "a student of engineering", "a shop assistant",
+]  # fmt: skip
+"""Of the arm `+personas`: nobody whom only one of the tasks knows."""
+
 ARMS: Mapping[str, Arm] = {
     "written texts": Arm("real texts alone", _written),
     "attributes": Arm("plain prompts: the strategy `labels`", _plain_prompts),
@@ -199,8 +250,14 @@ ARMS: Mapping[str, Arm] = {
         "soft labels", lambda spec: _part(spec, "labelling", soft_labels=not spec.labelling.soft_labels)
     ),
     "blend": Arm("sentence-linear with the same encoder", _linear),
+    "+contrastive": Arm("the other strategies alone", _with_strategy("contrastive"), adds=True),
+    "+loop": Arm("all rows are written at once", _loop, adds=True),
+    "+personas": Arm("nobody in particular speaks", _with_option("personas", PERSONAS), adds=True),
+    "+foreign things": Arm("all things are used", _with_option("foreign_margin", 0.25), adds=True),
+    "+candidates": Arm("the teacher is asked for one label", _asked("candidates"), adds=True),
+    "+rationale": Arm("the teacher is asked for the label alone", _asked("rationale"), adds=True),
 }
-"""By the name of the step that an arm does without."""
+"""By the name of the step that an arm does without or, with a +, that it alone has."""
 
 
 def learn(setup: Setup, spec: Spec, budget: Budget) -> Outcome:
@@ -238,39 +295,40 @@ def ablate(setup: Setup, arms: Sequence[str]) -> tuple[list[Line], list[Artifact
     spec = setup.task.spec
     whole = learn(setup, spec, spec.teacher.budget)
     gold = Gold.of(spec.label_names, whole.gold.load(), seed=spec.seed)
-    lines = [_line(WHOLE, "", whole, whole, gold)]
+    lines = [_line(WHOLE, None, whole, whole, gold)]
     artifacts = list(whole.artifacts)
     for name in arms:
         changed = ARMS[name].change(spec)
         if changed is None:
             print(f"  {name}: not a step of this build", file=sys.stderr, flush=True)
             continue
-        print(f"-- without {name}: {ARMS[name].instead}", file=sys.stderr, flush=True)
+        verb = "with" if ARMS[name].adds else "without"
+        print(f"-- {verb} {name.lstrip('+')}; else: {ARMS[name].instead}", file=sys.stderr, flush=True)
         outcome = learn(setup, changed, Budget(calls=whole.calls))
-        lines.append(_line(name, ARMS[name].instead, whole, outcome, gold))
+        lines.append(_line(name, ARMS[name], whole, outcome, gold))
         artifacts += outcome.artifacts
     return lines, artifacts
 
 
-def _line(step: str, instead: str, whole: Outcome, arm: Outcome, gold: Gold) -> Line:
-    is_whole = arm is whole
+def _line(step: str, arm: Arm | None, whole: Outcome, outcome: Outcome, gold: Gold) -> Line:
+    having, lacking = (outcome, whole) if arm and arm.adds else (whole, outcome)
     return Line(
         step=step,
-        instead=instead,
-        accuracy=in_percent(gold.estimate("accuracy", arm.answers)),
-        macro_f1=in_percent(gold.estimate("macro_f1", arm.answers)),
-        earned="" if is_whole else in_points(gold.difference("accuracy", whole.answers, arm.answers)),
-        earned_macro_f1="" if is_whole else in_points(gold.difference("macro_f1", whole.answers, arm.answers)),
-        student=arm.student,
-        n_rows=arm.n_rows,
-        calls=arm.calls,
+        instead=arm.instead if arm else "",
+        accuracy=in_percent(gold.estimate("accuracy", outcome.answers)),
+        macro_f1=in_percent(gold.estimate("macro_f1", outcome.answers)),
+        earned=in_points(gold.difference("accuracy", having.answers, lacking.answers)) if arm else "",
+        earned_macro_f1=in_points(gold.difference("macro_f1", having.answers, lacking.answers)) if arm else "",
+        student=outcome.student,
+        n_rows=outcome.n_rows,
+        calls=outcome.calls,
     )
 
 
 def markdown(lines: Sequence[Line]) -> str:
     """Write the table for docs/benchmarks.md."""
     head = (
-        "without", "instead", "accuracy, %", "macro-F1, %", "the step earns, points of accuracy", "of macro-F1",
+        "step", "without it", "accuracy, %", "macro-F1, %", "the step earns, points of accuracy", "of macro-F1",
         "student", "training rows", "teacher calls",
     )  # fmt: skip
     rows = (
@@ -288,7 +346,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--set", required=True, metavar="SET", help="such as trec6")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="steps to do without")
+    parser.add_argument(
+        "--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="steps to do without or, with a +, to add"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

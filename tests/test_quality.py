@@ -256,10 +256,12 @@ def spec_of(**changes: Any) -> Spec:
 
 @pytest.mark.parametrize("name", list(ARMS))
 def test_an_arm_is_a_valid_spec_that_differs(name: str) -> None:
-    spec = spec_of()
+    plain = {"strategies": [{"name": "attributes", "params": {"genre": "article"}}], "per_label": 40}
+    spec = spec_of(synthesis=plain) if ARMS[name].adds else spec_of()
     changed = ARMS[name].change(spec)
     assert changed is not None
     assert changed != spec
+    assert ARMS[name].adds == name.startswith("+")
     assert Spec.model_validate_json(changed.model_dump_json()).model_dump() == changed.model_dump()
     for plugin in changed.synthesis.strategies:
         assert STRATEGIES[plugin.name].options(**plugin.params).genre == "article"
@@ -269,7 +271,14 @@ def test_arms_of_steps_that_a_build_does_not_have_are_left_out() -> None:
     changes = {"synthesis": None, "labelling": None, "encoder": None, "students": ["tfidf-linear"], "curation": []}
     spec = spec_of(data={"holdout": "holdout.jsonl"}, **changes)
     left = [name for name, arm in ARMS.items() if arm.change(spec) is not None]
-    assert left == ["attributes", "verify", "hard labels"]
+    assert left == ["attributes", "verify", "hard labels", "+contrastive", "+personas", "+foreign things"]
+
+
+def test_a_step_that_is_added_earns_what_the_arm_has_and_the_whole_recipe_has_not(built: Built) -> None:
+    (whole, added), _ = ablate(Setup(built.task, built.outputs), ["+personas"])
+    assert (whole.earned, added.step, added.instead) == ("", "+personas", "nobody in particular speaks")
+    gained = float(added.accuracy.split()[0]) - float(whole.accuracy.split()[0])
+    assert float(added.earned.split()[0]) == pytest.approx(gained, abs=0.11)
 
 
 def test_the_whole_recipe_of_an_ablation_is_that_of_a_build(built: Built) -> None:
