@@ -190,10 +190,10 @@ def _small(task: Task, products: Products, run: Run, gold: Gold) -> Small | None
 
 
 def _peer(task: Task, products: Products, run: Run, gold: Gold) -> tuple[Estimate, Estimate] | None:
-    """Fit SetFit, with the encoder of the chosen student, on the few real rows alone; its score and our lead."""
-    few = [one for one in run.artifacts if name_of(one) in ("leakage-real", "gather-real")]
-    if not few:
+    """Fit SetFit, with the encoder of the chosen student, on the seeds alone; its score and our lead."""
+    if task.spec.data.seeds is None:
         return None
+    few = [one for one in run.artifacts if name_of(one) in ("leakage-real", "gather-real")]
     params = products.made.students[products.made.champion].plugin.params
     plugin = Plugin(name=PEER, params={"encoder": params.get("encoder", DEFAULT_ENCODER), **PEER_PARAMS})
     fitted = fit(task, plugin, few[-1], PEER, run)
