@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from factory.errors import TeacherRefused, TeacherUnavailable
+from factory.errors import ArtifactError, TeacherRefused, TeacherUnavailable
 from factory.events import Event, Warned, listening
 from factory.spec import Budget, TeacherSpec
 from factory.teacher import Abstain, Message, Reply, Request, ScriptedTeacher, ask
 from factory.teacher.chat import _retry_after_s
+from factory.teacher.engine import Engine
 from factory.teacher.ledger import Failure, Ledger
 from factory.teacher.limits import Limits, Pool
 from factory.teacher.openai import OpenAITeacher
@@ -120,6 +121,75 @@ def test_what_the_server_refused_is_not_charged(tmp_path: Path) -> None:
         with teacher_at(server, tmp_path, Budget(calls=10)) as teacher:
             assert kinds(ask(teacher, rows(10))) == {"ok": 10}
             assert teacher.spending.calls == 10
+
+
+class SlowToHangUp:
+    """Answers the first call once it is made a second time; that the second hangs up is seen, and may take long."""
+
+    identity = "slow-to-hang-up"
+
+    def __init__(self, hang_up: Callable[[], object]) -> None:
+        self.n_sent = 0
+        self._hang_up = hang_up
+        self._is_hedged = asyncio.Event()
+
+    def encode(self, request: Request) -> Body:
+        return {"asked": request.messages[-1].content}
+
+    async def connect(self) -> "SlowToHangUp":
+        return self
+
+    async def send(self, request: Request, payload: Mapping[str, Any]) -> Body:
+        self.n_sent += 1
+        if self.n_sent == 2:
+            self._is_hedged.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._hang_up()
+        await self._is_hedged.wait()
+        return completion()
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_an_answer_is_not_thrown_away_because_hanging_up_on_its_hedge_outlasts_the_time_limit() -> None:
+    endpoint = SlowToHangUp(lambda: time.sleep(1.1))  # the machine stalls, so the loop does not run
+    engine = Engine(endpoint, limits=Limits(hedge_after_s=0.01, timeout_s=1.0, first_delay_s=0.0))
+    (answer,) = asyncio.run(engine.complete([row(0)]))
+    assert isinstance(answer, Reply)
+    assert engine.spending.calls == endpoint.n_sent == 2
+
+
+def test_cancelled_while_it_hangs_up_on_a_hedge_a_run_has_paid_for_the_answer_too() -> None:
+    async def run() -> None:
+        running = asyncio.create_task(engine.complete([row(0)]))
+        cancel.append(running.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    cancel: list[Callable[[], bool]] = []
+    endpoint = SlowToHangUp(lambda: cancel[0]())
+    engine = Engine(endpoint, limits=Limits(hedge_after_s=0.01))
+    asyncio.run(run())
+    assert engine.spending.calls == endpoint.n_sent == 2
+
+
+def test_an_answer_that_cannot_be_stored_is_charged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(*_: object) -> None:
+        raise ArtifactError("the disk is full")
+
+    with FaultServer() as server:
+        with teacher_at(server, tmp_path, Budget(calls=1)) as teacher, monkeypatch.context() as patched:
+            patched.setattr(Replies, "put", put)
+            with pytest.raises(ArtifactError, match="the disk is full"):
+                ask(teacher, rows(1))
+            assert teacher.spending.calls == 1
+            assert kinds(ask(teacher, rows(2))) == {"budget": 2}
+        with teacher_at(server, tmp_path, Budget(calls=1)) as teacher:
+            assert kinds(ask(teacher, rows(2))) == {"budget": 2}
+        assert len(server.bodies) == 1
 
 
 def test_hedges_are_still_paid_for_in_later_runs(tmp_path: Path) -> None:

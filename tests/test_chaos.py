@@ -103,7 +103,9 @@ def test_thirty_percent_faults_attach_no_answer_to_the_wrong_row(
         else:
             assert answer.reason == "budget" or failed[f"row {number}"] == answer.reason
     n_refused = sum(isinstance(answer, Abstain) for answer in answers)
-    assert n_served <= teacher.spending.calls <= (budget.calls or 3 * N_ROWS)
+    # Where the machine stalls, calls are given up and made again: without a budget only the attempts bound them.
+    most = budget.calls or 2 * limits.max_attempts * N_ROWS
+    assert n_served <= teacher.spending.calls <= most
     assert n_refused >= 5 if budget.calls else n_refused <= 1
     for path in tmp_path.rglob("*"):
         assert b"sk-chaos" not in path.read_bytes()

@@ -210,7 +210,11 @@ class Run:
             # First stored, then read: no bug in what follows can lose a reply that was paid for.
             seconds = time.monotonic() - work.started
             exchange = Exchange(engine.endpoint.identity, call.payload, call.request.sample, raw, seconds)
-            engine.replies.put(call.key, exchange)
+            try:
+                engine.replies.put(call.key, exchange)
+            except FactoryError:
+                self._purse.cut_off(work)
+                raise
         self._purse.crossed_out(work)
         usage = usage_of(raw)
         self._purse.pay(work, usage)

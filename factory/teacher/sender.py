@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,8 @@ from factory.teacher.calls import Call, GaveUp, OutOfBudget, Stopped, Work
 from factory.teacher.endpoint import Connection, Declined, Doubtful, Retryable
 from factory.teacher.limits import Limits, Pace, Pool
 from factory.teacher.purse import Purse
+
+_Attempt = asyncio.Task[dict[str, Any]]
 
 BYTES_PER_TOKEN = 4
 """Of prompts, about, for the rate of tokens only."""
@@ -116,11 +119,12 @@ class Sender:
         limits = self._limits
         self._check_deadline(work, 0.0, Retryable("it had to wait"))
         left_s = work.left_s(limits.deadline_s)
+        within_s = min(limits.timeout_s, left_s)
         try:
-            async with asyncio.timeout(min(limits.timeout_s, left_s)):
-                if limits.hedge_after_s is None:
-                    return await self._attempt(work, connection)
-                return await self._race(work, connection, limits.hedge_after_s)
+            if limits.hedge_after_s is not None:
+                return await self._race(work, connection, limits.hedge_after_s, within_s)
+            async with asyncio.timeout(within_s):
+                return await self._attempt(work, connection)
         except TimeoutError:
             if left_s <= limits.timeout_s:
                 raise GaveUp(f"no answer within {limits.deadline_s:g} s", "deadline") from None
@@ -145,27 +149,37 @@ class Sender:
             self._purse.cut_off(work)
             raise
 
-    async def _race(self, work: Work, connection: Connection, hedge_after_s: float) -> dict[str, Any]:
+    async def _race(self, work: Work, connection: Connection, hedge_after_s: float, within_s: float) -> dict[str, Any]:
         """Ask once, or twice when the first attempt is slow and budget and rates have room for both."""
         first = asyncio.create_task(self._attempt(work, connection))
-        racing = {first}
+        racing, winner = [first], None
         try:
-            await asyncio.wait(racing, timeout=hedge_after_s)
-            if not first.done() and self._paces.are_free() and self._purse.reserve_at_once(work):
-                self._paces.wait_s(work.call)
-                racing.add(asyncio.create_task(self._attempt(work, connection)))
-            while True:
-                done, racing = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
-                winners = [task for task in done if task.exception() is None]
-                racing |= set(winners[1:])
-                if winners or not racing:
-                    return (winners or list(done))[0].result()
+            # The limit is for the answer. It must not end the wait for the other attempt to hang up, which on a machine
+            # that stalls may be long: the answer that is there would be thrown away, and not charged.
+            async with asyncio.timeout(within_s):
+                await asyncio.wait(racing, timeout=hedge_after_s)
+                if not first.done() and self._paces.are_free() and self._purse.reserve_at_once(work):
+                    self._paces.wait_s(work.call)
+                    racing.append(asyncio.create_task(self._attempt(work, connection)))
+                winner = await _first_to_answer(racing)
+        finally:
+            await self._hang_up(work, racing, winner)
+        return winner.result()
+
+    async def _hang_up(self, work: Work, racing: Sequence[_Attempt], winner: _Attempt | None) -> None:
+        """End what is still under way, and charge the answers that nobody will read."""
+        under_way = [task for task in racing if not task.done()]
+        for task in under_way:
+            task.cancel()
+        try:
+            await asyncio.gather(*under_way, return_exceptions=True)
+        except asyncio.CancelledError:
+            winner = None  # the run is cut off, and with it whoever would read the answer
+            raise
         finally:
             for task in racing:
-                task.cancel()
-            for left in await asyncio.gather(*racing, return_exceptions=True):
-                if not isinstance(left, BaseException):
-                    self._purse.lost(work)  # answered too, and nobody reads what it cost
+                if task is not winner and _has_answered(task):
+                    self._purse.lost(work)
 
     def _stumbled(self, failure: Retryable) -> None:
         if not self.has_stumbled:
@@ -196,3 +210,17 @@ class Sender:
                 async with asyncio.timeout(seconds):
                     await self.stopping.wait()
         self._check_stopping()
+
+
+async def _first_to_answer(racing: Sequence[_Attempt]) -> _Attempt:
+    """Wait for an answer, or until every attempt has failed; return what came first."""
+    left = set(racing)
+    while True:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        answered = [task for task in done if _has_answered(task)]
+        if answered or not left:
+            return (answered or list(done))[0]
+
+
+def _has_answered(task: _Attempt) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
