@@ -1,4 +1,4 @@
-"""Prototypes: between the mean of a label's rows and its description, for heads that few real rows were learned by.
+"""What descriptions say beside rows, for heads that few real rows were learned by: prototypes, and doubt.
 
 What was written by a teacher is not what people write, and a head of nothing else can end below the descriptions it
 was written from: on tweets by 11 points. A head of eight real rows a label can, too. Means of a label's rows move less
@@ -6,6 +6,10 @@ than the planes between labels (Mensink et al., "Distance-Based Image Classifica
 description keeps them in place. The cosine to them is linear in the sentence vector as the head is, and so is their
 product: it costs the release nothing. How much it should say differs from task to task (docs/log.md, 2026-11-28) and
 is measured where there are real labels to measure it on.
+
+Written rows also agree with each other more than real ones would, so a head that is sure of them is too sure of real
+ones. It learns that their labels may be wrong (label smoothing: Szegedy et al., "Rethinking the Inception
+Architecture", CVPR 2016, arXiv:1512.00567).
 """
 
 from dataclasses import replace
@@ -29,6 +33,35 @@ N_FOLDS = LEAST_GOLD = 4
 DESCRIPTION_SHARE = 1.0
 """Weight of a description in the prototype of its label, beside the mean of the rows; not a number of rows, because
 more rows of a teacher do not take away what sets them apart from real ones."""
+WRITTEN_DOUBT = 0.2
+"""Probability that a written row is not of its label. What it gave, and other values: docs/log.md, 2026-11-28."""
+MOST_RIVALS = 5
+"""Labels that share the doubt about a row; each makes a row of its own for the head."""
+
+
+def with_doubt(
+    targets: Targets, written: NDArray[np.bool_], features: NDArray[np.float32], anchors: NDArray[np.float32]
+) -> Targets:
+    """Take `WRITTEN_DOUBT` from the labels of written rows and share it among the other labels.
+
+    Args:
+        targets: Of all rows.
+        written: Which of them a teacher wrote from scratch, shape (n_rows,).
+        features: Sentence vectors of all rows, shape (n_rows, n_features).
+        anchors: Vectors of the descriptions, shape (n_labels, n_features).
+
+    Returns:
+        The targets, soft for written rows: of the other labels, the `MOST_RIVALS` whose descriptions are nearest to a
+        text get equal parts.
+    """
+    at = np.flatnonzero(written)
+    nearness = features[at] @ anchors.T
+    nearness[np.arange(len(at)), targets.columns[at]] = -np.inf
+    rivals = np.argsort(-nearness, axis=1, kind="stable")[:, : min(MOST_RIVALS, len(anchors) - 1)]
+    probs = targets.probs.copy()
+    probs[at] *= 1 - WRITTEN_DOUBT
+    probs[at[:, None], rivals] += WRITTEN_DOUBT / rivals.shape[1]
+    return replace(targets, probs=probs)
 
 
 def prototypes_of(features: Any, targets: Targets, anchors: NDArray[np.float32]) -> NDArray[np.float32]:

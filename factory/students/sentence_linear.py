@@ -22,7 +22,7 @@ from factory.spec import Label
 from factory.students import graphs
 from factory.students.folds import families
 from factory.students.linear import LinearHead, choose, fit_head
-from factory.students.prototypes import PROTOTYPE_PRIOR, can_measure, choose_prior, with_prototypes
+from factory.students.prototypes import PROTOTYPE_PRIOR, can_measure, choose_prior, with_doubt, with_prototypes
 from factory.students.targets import read_json, require_fitted, targets_of, write_json
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class SentenceLinear:
         encoder = load_encoder(self.encoder)
         features = encoder.encode(list(rows["text"]))
         anchors = encoder.encode([label.phrase for label in labels])
+        origins = np.array(rows["origin"])
+        targets = with_doubt(targets, origins == Origin.SYNTHETIC, features, anchors)
 
         def fit(setting: tuple[float, float], positions: NDArray[np.intp]) -> LinearHead:
             strength, anchor_weight = setting
@@ -71,7 +73,7 @@ class SentenceLinear:
         learned = fit(chosen, np.arange(len(features)))
         self.prior_ = self.prototype_prior
         if self.prior_ is None:
-            origins, family = np.array(rows["origin"]), np.array(families(rows))
+            family = np.array(families(rows))
             # A text with a strategy is a teacher's; that a person approved of it makes it no real one.
             gold = np.flatnonzero((origins == Origin.GOLD) & (np.array(rows["strategy"]) == ""))
             if can_measure(targets.columns, family, gold, len(labels)):

@@ -185,6 +185,6 @@ def _predict_in_chunks(student: Student | TableLearner, rows: "Dataset") -> NDAr
     return np.vstack(chunks)
 
 
-FIT = Stage("fit", 5, FitParams, fit, FittedStudent)
-CROSS_PREDICT = Stage("cross-predict", 5, CrossPredictParams, cross_predict, Predictions)
+FIT = Stage("fit", 6, FitParams, fit, FittedStudent)
+CROSS_PREDICT = Stage("cross-predict", 6, CrossPredictParams, cross_predict, Predictions)
 PREDICT = Stage("predict", 1, PredictParams, predict, Predictions)
