@@ -18,7 +18,7 @@ from factory.students import STUDENTS, Student, make_student
 from factory.students.finetuning import MAX_TEXTS, draw_by_weight
 from factory.students.folds import assign_folds
 from factory.students.linear import LinearHead
-from factory.students.prototypes import choose_prior
+from factory.students.prototypes import choose_prior, with_doubt
 from factory.students.sentence_linear import SentenceLinear
 from factory.students.targets import Targets
 from tests.tiny_bert import write_tiny_bert
@@ -230,11 +230,38 @@ def test_the_more_rows_were_written_the_more_prototypes_have_a_say(
         for prior in (0.0, None)
     )
     encode = load_encoder(str(tiny_encoder)).encode
-    means = [encode([row.text for row in rows if row.label == label.name]).mean(axis=0) for label in LABELS]
-    prototypes = np.array(means) + encode([label.phrase for label in LABELS])
+    probs = np.array([[row.label == label.name for label in LABELS] for row in rows], dtype=float)
+    is_written = np.array([row.origin == Origin.SYNTHETIC for row in rows])
+    probs[is_written] = 0.8 * probs[is_written] + 0.1 * (1 - probs[is_written])
+    means = (probs / probs.sum(axis=0)).T @ encode([row.text for row in rows])
+    prototypes = means + encode([label.phrase for label in LABELS])
     prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
     np.testing.assert_allclose(default.weights - alone.weights, 20 * share * prototypes.T, atol=1e-4)
     np.testing.assert_array_equal(default.bias, alone.bias)
+
+
+def test_labels_of_written_rows_are_doubted_in_favour_of_the_nearest_labels() -> None:
+    anchors = np.eye(8, dtype=np.float32)
+    features = np.tile(np.linspace(1, 0.3, 8, dtype=np.float32), (2, 1))  # nearest to the first label, then the second
+    targets = Targets(np.eye(8)[[2, 2]], np.array([2, 2]), np.ones(2))
+    doubted = with_doubt(targets, np.array([True, False]), features, anchors)
+    np.testing.assert_allclose(doubted.probs[0], [0.04, 0.04, 0.8, 0.04, 0.04, 0.04, 0, 0])
+    np.testing.assert_array_equal(doubted.probs[1], targets.probs[1])
+    np.testing.assert_array_equal(targets.probs[0], np.eye(8)[2])  # what was given is as it was
+    two = with_doubt(Targets(np.eye(2), np.arange(2), np.ones(2)), np.ones(2, bool), features[:, :2], anchors[:2, :2])
+    np.testing.assert_allclose(two.probs, [[0.8, 0.2], [0.2, 0.8]])
+
+
+def test_a_student_of_written_rows_is_less_sure_than_one_of_real_rows(tiny_encoder: Path) -> None:
+    written, real = (
+        SentenceLinear(encoder=str(tiny_encoder), strength=100.0, anchor_weight=0.0, prototype_prior=0.0)
+        .fit(text_dataset([TextRow(row["text"], row["label"], origin) for row in toy_rows()]), LABELS, seed=0)
+        .predict_proba(toy_rows())
+        .max(axis=1)
+        .mean()
+        for origin in (Origin.SYNTHETIC, Origin.SILVER)
+    )
+    assert written < real - 0.05
 
 
 def _some(seed: int, *, spread: float, turned: bool) -> tuple[np.ndarray, Targets, np.ndarray]:
