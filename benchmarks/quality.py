@@ -209,7 +209,7 @@ def _spread(values: Sequence[float]) -> str:
 def markdown(cells: Sequence[Cell]) -> str:
     """Write the tables for docs/benchmarks.md."""
     parts = [_main_table(cells), "\n".join(f"- {one.task}, accuracy of each: {one.all_students}" for one in cells)]
-    if any(one.peer for one in cells):
+    if any(one.alone or one.peer for one in cells):
         parts.append(_few_rows_table(cells))
     parts.append(_seeds_table(cells))
     return "\n\n".join(parts)
