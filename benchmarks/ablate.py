@@ -12,12 +12,13 @@ other figures of a line are those of the arm. All are of the chosen student in f
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.cells import Gold, Setup, add_options, exit_code, opened, prepare, record, recording_path, table
 from benchmarks.holdout import require_unread
@@ -27,7 +28,7 @@ from factory.records import Predictions, Rows
 from factory.spec import DEFAULT_ENCODER, Budget, LoopSpec, Plugin, Spec
 from factory.store import Artifact
 from factory.synthesis import STRATEGIES
-from factory.synthesis.labels import LABELS
+from factory.synthesis.labels import LABELS, LabelsOptions
 from flows.augmentation import gather_real
 from flows.cascading import set_calibration_aside
 from flows.recipe import filter_noise, pick, read_file, train, with_self_trained, write_rows
@@ -191,11 +192,19 @@ def _with_option(name: str, value: Any) -> Callable[[Spec], Spec | None]:
     return change
 
 
+N_LOOP_ROUNDS = 3
+
+
 def _loop(spec: Spec) -> Spec | None:
-    """Write half of each label's rows first, and spend what is left of the budget on what the student finds hard."""
-    if not spec.synthesis.strategies or spec.synthesis.per_label is None or spec.synthesis.loop is not None:
+    """Write half of each label's rows first, and then about as many in rounds; these may end with fewer rows."""
+    synthesis = spec.synthesis
+    if not synthesis.strategies or synthesis.loop is not None:
         return None
-    return _part(spec, "synthesis", per_label=max(1, spec.synthesis.per_label // 2), loop=LoopSpec(stop_gain=0))
+    half = max(1, spec.wanted_per_label // 2)
+    options = cast(LabelsOptions, STRATEGIES[synthesis.strategies[0].name].options(**synthesis.strategies[0].params))
+    n_prompts = max(2, math.ceil(half * len(spec.labels) / options.texts_per_call / N_LOOP_ROUNDS))
+    loop = LoopSpec(rounds=N_LOOP_ROUNDS, prompts_per_round=n_prompts, stop_gain=0)
+    return _part(spec, "synthesis", per_label=half, loop=loop)
 
 
 def _asked(way: Ask) -> Callable[[Spec], Spec | None]:
@@ -302,8 +311,8 @@ def ablate(setup: Setup, arms: Sequence[str]) -> tuple[list[Line], list[Artifact
         if changed is None:
             print(f"  {name}: not a step of this build", file=sys.stderr, flush=True)
             continue
-        verb = "with" if ARMS[name].adds else "without"
-        print(f"-- {verb} {name.lstrip('+')}; else: {ARMS[name].instead}", file=sys.stderr, flush=True)
+        verb, other = ("with", "without it") if ARMS[name].adds else ("without", "instead")
+        print(f"-- {verb} {name.lstrip('+')}; {other}: {ARMS[name].instead}", file=sys.stderr, flush=True)
         outcome = learn(setup, changed, Budget(calls=whole.calls))
         lines.append(_line(name, ARMS[name], whole, outcome, gold))
         artifacts += outcome.artifacts

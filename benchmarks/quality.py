@@ -240,10 +240,14 @@ def _few_rows_table(cells: Sequence[Cell]) -> str:
         "the same student on them alone, %", "student minus it, points",
     )  # fmt: skip
     rows = (
-        (one.task, f"{one.accuracy}", one.peer, f"**{one.minus_peer}**", one.alone, f"**{one.minus_alone}**")
+        (one.task, one.accuracy, one.peer or "not fitted", _bold(one.minus_peer), one.alone, _bold(one.minus_alone))
         for one in cells
     )
     return table(head, rows)
+
+
+def _bold(figure: str) -> str:
+    return f"**{figure}**" if figure else ""
 
 
 def _seeds_table(cells: Sequence[Cell]) -> str:

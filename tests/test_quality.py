@@ -80,6 +80,8 @@ def test_a_replay_gives_the_same_figures_and_asks_nobody(built: Built, tmp_path:
     assert cell.small is not None
     assert cell.small.student == "tfidf-linear"
     assert markdown([cell]).count("| scripted |") == 2
+    beside_rows = replace(cell, alone="83.8 (80.4 to 87.0)", minus_alone="+1.8 (-0.8 to +4.6)")  # as in the regime aug
+    assert "| not fitted |  | 83.8 (80.4 to 87.0) | **+1.8 (-0.8 to +4.6)** |" in markdown([beside_rows])
 
 
 @pytest.mark.slow
@@ -271,7 +273,7 @@ def test_arms_of_steps_that_a_build_does_not_have_are_left_out() -> None:
     changes = {"synthesis": None, "labelling": None, "encoder": None, "students": ["tfidf-linear"], "curation": []}
     spec = spec_of(data={"holdout": "holdout.jsonl"}, **changes)
     left = [name for name, arm in ARMS.items() if arm.change(spec) is not None]
-    assert left == ["attributes", "verify", "hard labels", "+contrastive", "+personas", "+foreign things"]
+    assert left == ["attributes", "verify", "hard labels", "+contrastive", "+loop", "+personas", "+foreign things"]
 
 
 def test_a_step_that_is_added_earns_what_the_arm_has_and_the_whole_recipe_has_not(built: Built) -> None:

@@ -249,4 +249,4 @@ def _whole(n: float) -> int | None:
     return int(np.ceil(n)) if np.isfinite(n) else None
 
 
-LEARNING_CURVE: Stage[LearningCurve] = Stage("learning-curve", 1, CurveParams, measure_curve, LearningCurve)
+LEARNING_CURVE: Stage[LearningCurve] = Stage("learning-curve", 2, CurveParams, measure_curve, LearningCurve)

@@ -42,7 +42,7 @@ MOST_RIVALS = 5
 def with_doubt(
     targets: Targets, written: NDArray[np.bool_], features: NDArray[np.float32], anchors: NDArray[np.float32]
 ) -> Targets:
-    """Take `WRITTEN_DOUBT` from the labels of written rows and share it among the other labels.
+    """Take a share of `WRITTEN_DOUBT` from the labels of written rows, soft ones too, and give it to other labels.
 
     Args:
         targets: Of all rows.
@@ -65,7 +65,17 @@ def with_doubt(
 
 
 def prototypes_of(features: Any, targets: Targets, anchors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the direction between the mean of each label's rows and its description, shape (n_labels, n_features)."""
+    """Return the direction between the mean of each label's rows and its description.
+
+    Args:
+        features: Of all rows, shape (n_rows, n_features).
+        targets: Their labels; a row counts for each label by its probability, doubt included (without it: no better on
+            five sets, docs/log.md).
+        anchors: Vectors of the descriptions, shape (n_labels, n_features).
+
+    Returns:
+        Unit vectors, shape (n_labels, n_features).
+    """
     weights = targets.probs * targets.weights[:, None]
     found = (weights / np.maximum(weights.sum(axis=0), 1e-9)).T @ features + DESCRIPTION_SHARE * anchors
     return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), dtype=np.float32)
