@@ -23,7 +23,6 @@ from typing import Any, cast
 from benchmarks.cells import Gold, Setup, add_options, exit_code, opened, prepare, record, recording_path, table
 from benchmarks.holdout import require_unread
 from factory.evaluation.verdict import in_percent, in_points
-from factory.labelling.asking import Ask
 from factory.records import Predictions, Rows
 from factory.spec import DEFAULT_ENCODER, Budget, LoopSpec, Plugin, Spec
 from factory.store import Artifact
@@ -93,12 +92,17 @@ def _voters(spec: Spec, voters: tuple[Plugin, ...]) -> Spec | None:
     return _part(spec, "labelling", voters=voters) if _votes(spec) and voters != spec.labelling.voters else None
 
 
-def _uncalibrated(spec: Spec) -> Spec | None:
-    voters = [
-        Plugin(name=one.name, params={**one.params, "calibrate": False}) if one.name == "teacher" else one
-        for one in spec.labelling.voters
-    ]
-    return _voters(spec, tuple(voters))
+def _teacher_votes(**params: Any) -> Callable[[Spec], Spec | None]:
+    """Ask the teacher for labels of the pool in another way."""
+
+    def change(spec: Spec) -> Spec | None:
+        voters = tuple(
+            Plugin(name=one.name, params={**one.params, **params}) if one.name == "teacher" else one
+            for one in spec.labelling.voters
+        )
+        return _voters(spec, voters)
+
+    return change
 
 
 def _strategies(spec: Spec, strategies: tuple[Plugin, ...]) -> Spec | None:
@@ -192,9 +196,6 @@ def _with_option(name: str, value: Any) -> Callable[[Spec], Spec | None]:
     return change
 
 
-N_LOOP_ROUNDS = 3
-
-
 def _loop(spec: Spec) -> Spec | None:
     """Write half of each label's rows first, and then about as many in rounds; these may end with fewer rows."""
     synthesis = spec.synthesis
@@ -202,20 +203,9 @@ def _loop(spec: Spec) -> Spec | None:
         return None
     half = max(1, spec.wanted_per_label // 2)
     options = cast(LabelsOptions, STRATEGIES[synthesis.strategies[0].name].options(**synthesis.strategies[0].params))
-    n_prompts = max(2, math.ceil(half * len(spec.labels) / options.texts_per_call / N_LOOP_ROUNDS))
-    loop = LoopSpec(rounds=N_LOOP_ROUNDS, prompts_per_round=n_prompts, stop_gain=0)
-    return _part(spec, "synthesis", per_label=half, loop=loop)
-
-
-def _asked(way: Ask) -> Callable[[Spec], Spec | None]:
-    def change(spec: Spec) -> Spec | None:
-        voters = tuple(
-            Plugin(name=one.name, params={**one.params, "ask": way}) if one.name == "teacher" else one
-            for one in spec.labelling.voters
-        )
-        return _voters(spec, voters)
-
-    return change
+    loop = LoopSpec(stop_gain=0)
+    n_prompts = max(2, math.ceil(half * len(spec.labels) / options.texts_per_call / loop.rounds))
+    return _part(spec, "synthesis", per_label=half, loop=loop.model_copy(update={"prompts_per_round": n_prompts}))
 
 
 PERSONAS = [
@@ -247,7 +237,7 @@ ARMS: Mapping[str, Arm] = {
         lambda spec: _voters(spec, (Plugin(name="clusters"),)),
     ),
     "pooled": Arm("majority of the votes", _majority),
-    "calibration": Arm("the teacher's distributions as they are", _uncalibrated),
+    "calibration": Arm("the teacher's distributions as they are", _teacher_votes(calibrate=False)),
     "self-training": Arm(
         "the student sees no rows that another student labelled",
         lambda spec: (
@@ -263,8 +253,8 @@ ARMS: Mapping[str, Arm] = {
     "+loop": Arm("all rows are written at once", _loop, adds=True),
     "+personas": Arm("nobody in particular speaks", _with_option("personas", PERSONAS), adds=True),
     "+foreign things": Arm("all things are used", _with_option("foreign_margin", 0.25), adds=True),
-    "+candidates": Arm("the teacher is asked for one label", _asked("candidates"), adds=True),
-    "+rationale": Arm("the teacher is asked for the label alone", _asked("rationale"), adds=True),
+    "+candidates": Arm("the teacher is asked for one label", _teacher_votes(ask="candidates"), adds=True),
+    "+rationale": Arm("the teacher is asked for the label alone", _teacher_votes(ask="rationale"), adds=True),
 }
 """By the name of the step that an arm does without or, with a +, that it alone has."""
 

@@ -239,7 +239,7 @@ def parse_line(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise WrongRow(f"not UTF-8: byte 0x{raw[error.start]:02X} at column {error.start + 1:,}") from error
     except json.JSONDecodeError as error:
-        raise WrongRow(f"not JSON: {error.msg} at column {error.colno:,}") from error
+        raise WrongRow(f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno:,}") from error
     except ValueError as error:  # a number of thousands of digits
         raise WrongRow(f"not JSON that can be read: {error}") from error
     except RecursionError as error:

@@ -70,6 +70,7 @@ def test_byte_order_mark_crlf_blank_lines_and_a_missing_last_newline_are_accepte
     [
         ('{"text": "a", "label": "refund"', "not JSON: Expecting ',' delimiter at column 32"),
         ("hello", "not JSON: Expecting value at column 1"),
+        ('{"text": "a', "not JSON: Unterminated string starting at column 10"),
         ("[1]", 'expected an object such as {"text": "..."}, got a list'),
         ('"a"', 'expected an object such as {"text": "..."}, got \'a\''),
         ('{"label": "refund"}', "no `text`"),
